@@ -1,0 +1,92 @@
+# TenantVault. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+ORG ?= acme
+PROVIDER ?= vapi
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+.PHONY: help run token fetch test check format lint types imports proto proto-check unit integration e2e lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV): requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "TenantVault needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+# `make run` installs what runs; `make test` adds what tests. Both hold the same versions.
+$(VENV)/.run: $(UV) requirements/local.txt pyproject.toml clients/python/pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/local.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/proto/.done: $(UV) requirements/proto.txt
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)/proto
+	@$(UV) pip install --quiet --python $(VENV)/proto/bin/python --require-hashes -r requirements/proto.txt
+	@touch $@
+
+run: $(VENV)/.run ## start everything on this machine; Ctrl-C stops it
+	@exec $(BIN)/python -m deploy.local
+
+token: $(VENV)/.run ## print a bearer token for the local gateway (ORG=acme)
+	@$(BIN)/python -m deploy.local token $(ORG)
+
+fetch: $(VENV)/.run ## fetch a credential over gRPC from the local vault (ORG=acme PROVIDER=vapi)
+	@$(BIN)/python -m deploy.local fetch $(ORG) $(PROVIDER)
+
+test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
+	@$(MAKE) --no-print-directory lint types
+	@$(BIN)/coverage erase
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+check: lint types imports proto-check unit ## what to run before each commit
+
+format: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only --quiet .
+
+lint: $(VENV)/.dev ## ruff and buf
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@cd proto && ../$(BIN)/buf lint
+
+types: $(VENV)/.dev ## mypy --strict
+	@$(BIN)/mypy --no-error-summary
+
+imports: $(VENV)/.dev ## the import contracts
+	@$(BIN)/lint-imports --no-cache
+
+proto: $(VENV)/proto/.done ## generate the Python code from the protos
+	@cd proto && ../$(VENV)/proto/bin/python -m grpc_tools.protoc -I. \
+		--plugin=protoc-gen-mypy=../$(VENV)/proto/bin/protoc-gen-mypy \
+		--plugin=protoc-gen-mypy_grpc=../$(VENV)/proto/bin/protoc-gen-mypy_grpc \
+		--python_out=$(or $(OUT),../clients/python/src) --grpc_python_out=$(or $(OUT),../clients/python/src) \
+		--mypy_out=quiet:$(or $(OUT),../clients/python/src) --mypy_grpc_out=quiet:$(or $(OUT),../clients/python/src) \
+		$$(cd . && ls tenantvault/v1/*.proto)
+
+proto-check: $(VENV)/.dev $(VENV)/proto/.done ## generated code is what the protos say, and no change breaks a client
+	@$(BIN)/python -m pytest -q tests/architecture/test_proto.py
+
+unit: $(VENV)/.dev ## the tests that need no socket
+	@$(BIN)/python -m pytest -q tests/unit tests/architecture clients/python/tests
+
+integration: $(VENV)/.dev ## the tests against a real PostgreSQL and real mTLS
+	@$(BIN)/python -m pytest -q tests/integration
+
+e2e: $(VENV)/.dev ## the tests of all processes and a real browser
+	@$(BIN)/python -m pytest -q tests/e2e
+
+lock: $(UV) ## renew the hash-locked requirements
+	@requirements/lock $(UV)
+
+clean: ## remove the environment and the local data
+	@rm -rf $(VENV) .local

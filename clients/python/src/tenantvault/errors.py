@@ -1,0 +1,296 @@
+"""Everything that can go wrong, as classes. Servers raise them, clients get the same class back.
+
+    TenantVaultError
+    ├── InvalidRequest              a field is missing or malformed; `fields` names each
+    │   └── DeadlineRequired
+    ├── Unauthenticated
+    ├── PermissionDenied
+    ├── NotFound
+    │   ├── CredentialNotFound
+    │   └── ResourceNotFound
+    ├── Conflict
+    │   ├── VersionConflict
+    │   ├── ResourceConflict
+    │   └── LeaseHeld               retryable
+    ├── ProviderRefused             the provider said no; `fields` names what to mend
+    │   ├── InvalidCredentials
+    │   ├── WrongCredentialType
+    │   ├── InsufficientScope
+    │   ├── AccountSuspended
+    │   ├── QuotaExceeded
+    │   ├── ProviderResourceMissing
+    │   └── ProviderValidation
+    ├── ProviderUnreachable         the provider gave no answer; retryable, nothing was changed
+    │   ├── RateLimited
+    │   ├── ProviderUnavailable
+    │   └── ProviderUnknownAnswer
+    ├── Unavailable                 retryable
+    │   ├── VaultUnavailable
+    │   └── DeadlineExceeded
+    ├── CredentialUnreadable
+    └── InternalError
+
+Each leaf has a `reason`, which is stable and is documented in `proto/tenantvault/v1/error_reason.proto`, the name of
+its gRPC status `code`, and whether the same call may succeed when it is made again (`retryable`). The message is a
+sentence for people: it says what to do and never holds a secret.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+
+class TenantVaultError(Exception):
+    """The root. `fields` maps a field's name to what is wrong with it; `retry_after` is in seconds."""
+
+    reason: ClassVar[str]
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+    sentence: ClassVar[str] = "Something went wrong."
+
+    def __init__(
+        self, message: str = "", *, fields: Mapping[str, str] | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message or self.sentence)
+        self.fields: Mapping[str, str] = MappingProxyType(dict(fields or {}))
+        self.retry_after = retry_after
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self.args[0])
+
+
+class InvalidRequest(TenantVaultError):
+    """A field is missing or malformed."""
+
+    reason = "INVALID_REQUEST"
+    code = "INVALID_ARGUMENT"
+    sentence = "The request is not valid."
+
+
+class DeadlineRequired(InvalidRequest):
+    """A call came without a deadline, or with one beyond the server's limit."""
+
+    reason = "DEADLINE_REQUIRED"
+    sentence = "Every call needs a deadline within the server's limit: set a timeout."
+
+
+class Unauthenticated(TenantVaultError):
+    """The caller could not be identified."""
+
+    reason = "UNAUTHENTICATED"
+    code = "UNAUTHENTICATED"
+    sentence = "The caller could not be identified: sign in again, or check the client certificate."
+
+
+class PermissionDenied(TenantVaultError):
+    """The caller is known and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+    code = "PERMISSION_DENIED"
+    sentence = "This caller may not do that."
+
+
+class NotFound(TenantVaultError):
+    """What was asked for is not there."""
+
+    code = "NOT_FOUND"
+
+
+class CredentialNotFound(NotFound):
+    """The org has no active credential for the provider."""
+
+    reason = "CREDENTIAL_NOT_FOUND"
+    sentence = "No active credential: connect this provider first."
+
+
+class ResourceNotFound(NotFound):
+    """No org that the caller may see has this resource."""
+
+    reason = "RESOURCE_NOT_FOUND"
+    sentence = "No org has this resource."
+
+
+class Conflict(TenantVaultError):
+    """The change does not fit what is stored."""
+
+    code = "ABORTED"
+
+
+class VersionConflict(Conflict):
+    """Somebody else changed the integration meanwhile."""
+
+    reason = "VERSION_CONFLICT"
+    sentence = "The integration was changed meanwhile: read it again, then retry."
+
+
+class ResourceConflict(Conflict):
+    """The resource cannot be registered for this org."""
+
+    reason = "RESOURCE_CONFLICT"
+    code = "ALREADY_EXISTS"
+    sentence = (
+        "A phone number, account or assistant of this connection cannot be registered: it may be in use elsewhere."
+    )
+
+
+class LeaseHeld(Conflict):
+    """Other work on the same integration is under way."""
+
+    reason = "LEASE_HELD"
+    retryable = True
+    sentence = "Another change to this integration is under way: try again in a moment."
+
+
+class ProviderRefused(TenantVaultError):
+    """The provider's definite no."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class InvalidCredentials(ProviderRefused):
+    """The provider does not recognise the credential."""
+
+    reason = "INVALID_CREDENTIALS"
+    sentence = "The provider does not recognise this credential: check it and try again."
+
+
+class WrongCredentialType(ProviderRefused):
+    """The credential is genuine and of the wrong kind."""
+
+    reason = "WRONG_CREDENTIAL_TYPE"
+    sentence = "This is a credential of the wrong kind."
+
+
+class InsufficientScope(ProviderRefused):
+    """The credential is genuine and lacks a permission."""
+
+    reason = "INSUFFICIENT_SCOPE"
+    sentence = "This credential lacks a permission that is needed."
+
+
+class AccountSuspended(ProviderRefused):
+    """The provider has suspended or closed the account."""
+
+    reason = "ACCOUNT_SUSPENDED"
+    sentence = "The provider has suspended or closed this account: contact the provider."
+
+
+class QuotaExceeded(ProviderRefused):
+    """The plan's allowance at the provider is spent."""
+
+    reason = "QUOTA_EXCEEDED"
+    sentence = "The plan's allowance at the provider is spent."
+
+
+class ProviderResourceMissing(ProviderRefused):
+    """What the connection needs does not exist in the provider's account."""
+
+    reason = "PROVIDER_RESOURCE_MISSING"
+    sentence = "The provider's account does not have what this connection needs."
+
+
+class ProviderValidation(ProviderRefused):
+    """The provider refused what it was asked to create."""
+
+    reason = "PROVIDER_VALIDATION"
+    sentence = "The provider refused the request as not valid."
+
+
+class ProviderUnreachable(TenantVaultError):
+    """The provider gave no definite answer; nothing was changed."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+
+class RateLimited(ProviderUnreachable):
+    """The provider asks to slow down."""
+
+    reason = "RATE_LIMITED"
+    code = "RESOURCE_EXHAUSTED"
+    sentence = "The provider asks to slow down: try again in a moment."
+
+
+class ProviderUnavailable(ProviderUnreachable):
+    """The provider could not be reached, timed out or failed."""
+
+    reason = "PROVIDER_UNAVAILABLE"
+    sentence = "The provider could not be reached. Nothing was changed: try again in a moment."
+
+
+class ProviderUnknownAnswer(ProviderUnreachable):
+    """The provider answered neither yes nor no."""
+
+    reason = "PROVIDER_UNKNOWN_ANSWER"
+    sentence = "The provider gave an unexpected answer. Nothing was changed: try again later."
+
+
+class Unavailable(TenantVaultError):
+    """TenantVault itself could not answer in time."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+
+class VaultUnavailable(Unavailable):
+    """The vault or its database cannot be reached."""
+
+    reason = "VAULT_UNAVAILABLE"
+    sentence = "The vault cannot be reached: try again in a moment."
+
+
+class DeadlineExceeded(Unavailable):
+    """The call took longer than its deadline."""
+
+    reason = "DEADLINE_EXCEEDED"
+    code = "DEADLINE_EXCEEDED"
+    sentence = "The call took longer than its deadline."
+
+
+class CredentialUnreadable(TenantVaultError):
+    """The stored record cannot be opened."""
+
+    reason = "CREDENTIAL_UNREADABLE"
+    code = "DATA_LOSS"
+    sentence = "The stored record cannot be opened: connect the provider again, and tell the operator."
+
+
+class InternalError(TenantVaultError):
+    """Something unexpected; its cause is in the server's log and nowhere else."""
+
+    reason = "INTERNAL"
+    code = "INTERNAL"
+    sentence = "Something unexpected happened. It was logged: give the request id to the operator."
+
+
+LEAVES: Final[tuple[type[TenantVaultError], ...]] = (
+    InvalidRequest,
+    DeadlineRequired,
+    Unauthenticated,
+    PermissionDenied,
+    CredentialNotFound,
+    ResourceNotFound,
+    VersionConflict,
+    ResourceConflict,
+    LeaseHeld,
+    InvalidCredentials,
+    WrongCredentialType,
+    InsufficientScope,
+    AccountSuspended,
+    QuotaExceeded,
+    ProviderResourceMissing,
+    ProviderValidation,
+    RateLimited,
+    ProviderUnavailable,
+    ProviderUnknownAnswer,
+    VaultUnavailable,
+    DeadlineExceeded,
+    CredentialUnreadable,
+    InternalError,
+)
+"""Every class that has a reason, in the order of the proto's enum."""
+
+BY_REASON: Final[Mapping[str, type[TenantVaultError]]] = MappingProxyType({leaf.reason: leaf for leaf in LEAVES})
+"""The class for each reason."""

@@ -1,0 +1,1 @@
+"""How TenantVault is run."""

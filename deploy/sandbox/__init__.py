@@ -1,0 +1,1 @@
+"""Stand-ins for the five providers HTTP interfaces, for local runs and tests."""

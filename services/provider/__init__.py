@@ -1,0 +1,1 @@
+"""The provider service: tests and provisions. The only process with internet."""

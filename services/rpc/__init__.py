@@ -1,0 +1,1 @@
+"""What every gRPC process is made of: server, middleware, peers, logs, metrics."""

@@ -1,0 +1,1 @@
+"""The vault: encryption, org isolation, look-up, audit. The only process with keys and a database."""
