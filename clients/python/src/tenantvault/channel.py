@@ -1,15 +1,14 @@
 """Channels to TenantVault's services: mutual TLS, deadlines, errors as classes."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from tenantvault._status import FailedCall, from_status
 from tenantvault.errors import TenantVaultError
+from tenantvault.tls import TlsFiles
 
 DEFAULT_DEADLINE: Final = 5.0
 """Seconds that a call may take when nothing else is said."""
@@ -35,32 +34,6 @@ OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
 """The channel options of every client of ours."""
 
 ResponseT = TypeVar("ResponseT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """Where a process keeps its certificate, its key and the authorities it trusts, all PEM."""
-
-    certificate: Path
-    key: Path
-    authorities: Path
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """From TENANTVAULT_TLS_CERT, TENANTVAULT_TLS_KEY and TENANTVAULT_TLS_CA; KeyError names a missing one."""
-        return cls(
-            certificate=Path(environ["TENANTVAULT_TLS_CERT"]),
-            key=Path(environ["TENANTVAULT_TLS_KEY"]),
-            authorities=Path(environ["TENANTVAULT_TLS_CA"]),
-        )
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """What a client shows and trusts. OSError when a file cannot be read."""
-        return grpc.ssl_channel_credentials(
-            root_certificates=self.authorities.read_bytes(),
-            private_key=self.key.read_bytes(),
-            certificate_chain=self.certificate.read_bytes(),
-        )
 
 
 def open_channel(target: str, tls: TlsFiles) -> grpc.aio.Channel:

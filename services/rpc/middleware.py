@@ -1,0 +1,181 @@
+"""What happens around every handler, in one place and one order.
+
+From the outside in: request id, log and metrics, errors, readiness, peer and policy, deadline,
+handler. All of it runs inside the wrapped handler: an exception that leaves `intercept_service` would pass by every
+other interceptor and carry its text to the caller.
+"""
+
+import asyncio
+import inspect
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from services.rpc.peers import Identity, Policy
+from services.rpc.telemetry import Telemetry
+from tenantvault._status import to_status
+from tenantvault.errors import DeadlineRequired, InternalError, PermissionDenied, TenantVaultError, VaultUnavailable
+
+LONGEST_DEADLINE: Final = 120.0
+"""Seconds. A call that wants more is refused: it would hold its resources for nobody."""
+
+_log = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_NOBODY: Final = "-"
+_current: ContextVar["Call"] = ContextVar("call")
+_STREAMS: Final = {False: grpc.unary_stream_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+
+# Of foreign services: health checks must answer while we are not ready, and their streams live long.
+_FOREIGN: Final = "/grpc."
+
+
+@dataclass(slots=True)
+class Call:
+    """One call under way, as the log and the audit see it."""
+
+    method: str
+    request_id: str
+    peer: str = _NOBODY
+    code: str = "OK"
+    started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Middleware(grpc.aio.ServerInterceptor):
+    """The one adapter to grpc.aio. `ready` says whether this process may serve."""
+
+    identity: Identity
+    policy: Policy
+    telemetry: Telemetry
+    ready: Callable[[], bool]
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a method. An unknown method stays grpc's own UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = handler_call_details.method
+        if handler.response_streaming:
+            wrap, run = _STREAMS[handler.request_streaming], _written(handler.stream_stream or handler.unary_stream)
+        else:
+            wrap, run = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        return wrap(
+            self._around(method, run),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _around(self, method: str, run: Handler) -> Handler:
+        async def around(request: Any, context: Context) -> Any:
+            call = Call(method, _request_id(context))
+            _current.set(call)
+            try:
+                self._admit(call, request, context)
+                return await run(request, context)
+            except BaseException as error:
+                await self._fail(call, error, context)
+                raise
+            finally:
+                self._record(call)
+
+        return around
+
+    def _admit(self, call: Call, request: Any, context: Context) -> None:
+        foreign = call.method.startswith(_FOREIGN)
+        if not foreign and not self.ready():
+            raise VaultUnavailable("This service is not ready: try again in a moment.")
+        call.peer = self.identity.peer(context.auth_context())
+        if not self.policy.allows(call.method, call.peer, None if foreign else provider_named_in(request)):
+            raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
+        remaining = context.time_remaining()
+        if not foreign and (remaining is None or remaining > LONGEST_DEADLINE):
+            raise DeadlineRequired
+
+    async def _fail(self, call: Call, error: BaseException, context: Context) -> None:
+        """Turn an error into a status; returns only when the error itself is to go on."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            call.code = "CANCELLED"
+            return
+        if isinstance(error, TenantVaultError):
+            told = error
+        elif isinstance(error, grpc.aio.AbortError):
+            call.code = str(context.code())
+            return
+        else:
+            _log.error("a handler failed", exc_info=error, extra={"rpc": call.method, "request_id": call.request_id})
+            told = InternalError()
+        call.code = told.code
+        code, sentence, trailers = to_status(told)
+        await context.abort(code, sentence, trailers)
+
+    def _record(self, call: Call) -> None:
+        seconds = time.perf_counter() - call.started
+        self.telemetry.record(method=call.method, peer=call.peer, code=call.code, seconds=seconds)
+        level = logging.DEBUG if call.code == "OK" else logging.INFO
+        if _log.isEnabledFor(level):
+            _log.log(
+                level,
+                "call",
+                extra={
+                    "rpc": call.method,
+                    "peer": call.peer,
+                    "code": call.code,
+                    "request_id": call.request_id,
+                    "ms": round(seconds * 1000, 3),
+                },
+            )
+
+
+def current_call() -> Call:
+    """The call that the running handler answers. LookupError outside of one."""
+    return _current.get()
+
+
+def provider_named_in(request: Message) -> str | None:
+    """The provider that a request is about, e.g. `vapi`: its field `provider`, or the kind of its `credential`."""
+    fields = request.DESCRIPTOR.fields_by_name
+    if "provider" in fields:
+        numbers: Any = fields["provider"].enum_type
+        value = numbers.values_by_number.get(request.provider)  # type: ignore[attr-defined]  # the contract's shape
+        return value.name.removeprefix("PROVIDER_").lower() if value else None
+    if "credential" in fields:
+        kind = request.credential.WhichOneof("kind")  # type: ignore[attr-defined]  # the contract's shape
+        return str(kind) if kind else None
+    return None
+
+
+def _written(behaviour: Callable[..., Any]) -> Handler:
+    """A streaming handler of either style (it yields answers, or it writes them) as one that writes."""
+
+    async def run(request: Any, context: Context) -> None:
+        answers = behaviour(request, context)
+        if inspect.isawaitable(answers):
+            await answers
+            return
+        async for answer in answers:
+            await context.write(answer)
+
+    return run
+
+
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata():
+        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex

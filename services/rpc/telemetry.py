@@ -1,0 +1,38 @@
+"""Metrics: counts and durations by method, peer and status. No label holds an org, an id or a value."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+# Seconds. An empty call takes 0.3 ms of CPU; a connect may take half a minute.
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """The metrics of one process. `registry` also takes what the process itself counts."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    calls: Counter = field(init=False)
+    seconds: Histogram = field(init=False)
+
+    def __post_init__(self) -> None:
+        counter = Counter(
+            "tenantvault_rpc_calls", "Calls, by outcome.", ("method", "peer", "code"), registry=self.registry
+        )
+        histogram = Histogram(
+            "tenantvault_rpc_seconds", "How long calls took.", ("method",), registry=self.registry, buckets=_BUCKETS
+        )
+        object.__setattr__(self, "calls", counter)
+        object.__setattr__(self, "seconds", histogram)
+
+    def record(self, *, method: str, peer: str, code: str, seconds: float) -> None:
+        """Count one call."""
+        self.calls.labels(method, peer, code).inc()
+        self.seconds.labels(method).observe(seconds)
+
+    def expose(self, listen: str) -> None:
+        """Serve the metrics as Prometheus text over HTTP on `host:port`, from a thread of its own."""
+        host, _, port = listen.rpartition(":")
+        start_http_server(int(port), host, registry=self.registry)
