@@ -103,7 +103,7 @@ class Middleware(grpc.aio.ServerInterceptor):
         call.peer = self.identity.peer(context.auth_context())
         if not self.policy.allows(call.method, call.peer, None if foreign else provider_named_in(request)):
             raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
-        remaining = context.time_remaining()
+        remaining: float | None = context.time_remaining()
         if not foreign and (remaining is None or remaining > LONGEST_DEADLINE):
             raise DeadlineRequired
 
@@ -175,7 +175,8 @@ def _written(behaviour: Callable[..., Any]) -> Handler:
 
 
 def _request_id(context: Context) -> str:
-    for key, value in context.invocation_metadata():
+    metadata: Any = context.invocation_metadata()
+    for key, value in metadata or ():
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
     return uuid.uuid4().hex

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -91,9 +91,9 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service to serve: its descriptor, the generated function that adds it, and what answers its calls."""
+    """A service to serve: the file that declares it, the generated function that adds it, what answers its calls."""
 
-    descriptor: ServiceDescriptor
+    file: FileDescriptor
     add: Callable[[Any, grpc.aio.Server], None]
     servicer: Any
 
@@ -123,7 +123,7 @@ class RpcServer:
         self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
-            names = [service.descriptor.full_name for service in services]
+            names = [name.full_name for service in services for name in service.file.services_by_name.values()]
             reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
         if config.metrics_listen:
             telemetry.expose(config.metrics_listen)
@@ -202,10 +202,8 @@ def _stamp(tls: TlsFiles) -> tuple[int, ...]:
 
 
 def _methods(services: Sequence[Service], *, reflect: bool) -> list[str]:
-    descriptors = [service.descriptor for service in services]
-    descriptors += health_pb2.DESCRIPTOR.services_by_name.values()
-    if reflect:
-        descriptors += REFLECTION.services_by_name.values()
+    files = [service.file for service in services] + [health_pb2.DESCRIPTOR] + ([REFLECTION] if reflect else [])
+    descriptors = [descriptor for file in files for descriptor in file.services_by_name.values()]
     return [f"/{descriptor.full_name}/{method.name}" for descriptor in descriptors for method in descriptor.methods]
 
 

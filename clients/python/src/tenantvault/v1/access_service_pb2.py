@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/access_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\"c\n\x14GetCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\"M\n\x15GetCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"\x87\x01\n\x18ResolveCredentialRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"Q\n\x19ResolveCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential2\xe1\x01\n\x17\x43redentialAccessService\x12\\\n\rGetCredential\x12$.tenantvault.v1.GetCredentialRequest\x1a%.tenantvault.v1.GetCredentialResponse\x12h\n\x11ResolveCredential\x12(.tenantvault.v1.ResolveCredentialRequest\x1a).tenantvault.v1.ResolveCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/access_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\"R\n\x14GetCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"M\n\x15GetCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"X\n\x1aGetNewestCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"S\n\x1bGetNewestCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"\x87\x01\n\x18ResolveCredentialRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"Q\n\x19ResolveCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential2\xd1\x02\n\x17\x43redentialAccessService\x12\\\n\rGetCredential\x12$.tenantvault.v1.GetCredentialRequest\x1a%.tenantvault.v1.GetCredentialResponse\x12n\n\x13GetNewestCredential\x12*.tenantvault.v1.GetNewestCredentialRequest\x1a+.tenantvault.v1.GetNewestCredentialResponse\x12h\n\x11ResolveCredential\x12(.tenantvault.v1.ResolveCredentialRequest\x1a).tenantvault.v1.ResolveCredentialResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantvault.v1.access_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETCREDENTIALREQUEST']._serialized_start=88
-  _globals['_GETCREDENTIALREQUEST']._serialized_end=187
-  _globals['_GETCREDENTIALRESPONSE']._serialized_start=189
-  _globals['_GETCREDENTIALRESPONSE']._serialized_end=266
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=269
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=404
-  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_start=406
-  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_end=487
-  _globals['_CREDENTIALACCESSSERVICE']._serialized_start=490
-  _globals['_CREDENTIALACCESSSERVICE']._serialized_end=715
+  _globals['_GETCREDENTIALREQUEST']._serialized_end=170
+  _globals['_GETCREDENTIALRESPONSE']._serialized_start=172
+  _globals['_GETCREDENTIALRESPONSE']._serialized_end=249
+  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_start=251
+  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_end=339
+  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_start=341
+  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_end=424
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=427
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=562
+  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_start=564
+  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_end=645
+  _globals['_CREDENTIALACCESSSERVICE']._serialized_start=648
+  _globals['_CREDENTIALACCESSSERVICE']._serialized_end=985
 # @@protoc_insertion_point(module_scope)

@@ -25,26 +25,21 @@ class GetCredentialRequest(_message.Message):
 
     ORG_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
-    """Required. The provider."""
-    version: _builtins.int
-    """Optional. A version other than the active one: the newest, while a connect
-    is under way. Only the provider service may ask for it.
-    Next unused field number: 4
+    """Required. The provider.
+    Next unused field number: 3
     """
     def __init__(
         self,
         *,
         org_id: _builtins.str = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
-        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,6 +70,60 @@ class GetCredentialResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCredentialResponse: _TypeAlias = GetCredentialResponse  # noqa: Y015
+
+@_typing.final
+class GetNewestCredentialRequest(_message.Message):
+    """The request of GetNewestCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetNewestCredentialRequest: _TypeAlias = GetNewestCredentialRequest  # noqa: Y015
+
+@_typing.final
+class GetNewestCredentialResponse(_message.Message):
+    """The response of GetNewestCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credential(self) -> _credential_pb2.ActiveCredential:
+        """Output only. The credential, with the resources of the active version.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        credential: _credential_pb2.ActiveCredential | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetNewestCredentialResponse: _TypeAlias = GetNewestCredentialResponse  # noqa: Y015
 
 @_typing.final
 class ResolveCredentialRequest(_message.Message):

@@ -40,6 +40,11 @@ class CredentialAccessServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetCredentialRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetCredentialResponse.FromString,
                 _registered_method=True)
+        self.GetNewestCredential = channel.unary_unary(
+                '/tenantvault.v1.CredentialAccessService/GetNewestCredential',
+                request_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialResponse.FromString,
+                _registered_method=True)
         self.ResolveCredential = channel.unary_unary(
                 '/tenantvault.v1.CredentialAccessService/ResolveCredential',
                 request_serializer=tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialRequest.SerializeToString,
@@ -53,6 +58,15 @@ class CredentialAccessServiceServicer(object):
 
     def GetCredential(self, request, context):
         """Returns an org's credential for a provider. This call returns secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNewestCredential(self, request, context):
+        """Returns the newest version of an org's credential for a provider, also one
+        that is not active yet: how an interrupted connect is taken up again. This
+        call returns secret data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +88,11 @@ def add_CredentialAccessServiceServicer_to_server(servicer, server):
                     servicer.GetCredential,
                     request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetCredentialRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetCredentialResponse.SerializeToString,
+            ),
+            'GetNewestCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNewestCredential,
+                    request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialResponse.SerializeToString,
             ),
             'ResolveCredential': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveCredential,
@@ -109,6 +128,33 @@ class CredentialAccessService(object):
             '/tenantvault.v1.CredentialAccessService/GetCredential',
             tenantvault_dot_v1_dot_access__service__pb2.GetCredentialRequest.SerializeToString,
             tenantvault_dot_v1_dot_access__service__pb2.GetCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNewestCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.CredentialAccessService/GetNewestCredential',
+            tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialRequest.SerializeToString,
+            tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialResponse.FromString,
             options,
             channel_credentials,
             insecure,

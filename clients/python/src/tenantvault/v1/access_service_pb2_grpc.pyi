@@ -35,6 +35,11 @@ class CredentialAccessServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CredentialAccessServiceAsyncStub: ...
     GetCredential: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetCredentialRequest, _access_service_pb2.GetCredentialResponse]
     """Returns an org's credential for a provider. This call returns secret data."""
+    GetNewestCredential: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.GetNewestCredentialRequest, _access_service_pb2.GetNewestCredentialResponse]
+    """Returns the newest version of an org's credential for a provider, also one
+    that is not active yet: how an interrupted connect is taken up again. This
+    call returns secret data.
+    """
     ResolveCredential: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ResolveCredentialRequest, _access_service_pb2.ResolveCredentialResponse]
     """Finds the org that a resource belongs to and returns that org's
     credential, in one call. An unknown resource and one whose org has no such
@@ -48,6 +53,11 @@ class CredentialAccessServiceAsyncStub(CredentialAccessServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCredential: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetCredentialRequest, _access_service_pb2.GetCredentialResponse]  # type: ignore[assignment]
     """Returns an org's credential for a provider. This call returns secret data."""
+    GetNewestCredential: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetNewestCredentialRequest, _access_service_pb2.GetNewestCredentialResponse]  # type: ignore[assignment]
+    """Returns the newest version of an org's credential for a provider, also one
+    that is not active yet: how an interrupted connect is taken up again. This
+    call returns secret data.
+    """
     ResolveCredential: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ResolveCredentialRequest, _access_service_pb2.ResolveCredentialResponse]  # type: ignore[assignment]
     """Finds the org that a resource belongs to and returns that org's
     credential, in one call. An unknown resource and one whose org has no such
@@ -64,6 +74,17 @@ class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_service_pb2.GetCredentialResponse, _abc.Awaitable[_access_service_pb2.GetCredentialResponse]]:
         """Returns an org's credential for a provider. This call returns secret data."""
+
+    @_abc_1.abstractmethod
+    def GetNewestCredential(
+        self,
+        request: _access_service_pb2.GetNewestCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.GetNewestCredentialResponse, _abc.Awaitable[_access_service_pb2.GetNewestCredentialResponse]]:
+        """Returns the newest version of an org's credential for a provider, also one
+        that is not active yet: how an interrupted connect is taken up again. This
+        call returns secret data.
+        """
 
     @_abc_1.abstractmethod
     def ResolveCredential(

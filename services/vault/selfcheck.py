@@ -1,0 +1,98 @@
+"""What must be so before the vault serves, and while it does: role, row-level security, migrations, master keys."""
+
+from collections.abc import Mapping
+
+from services.rpc.server import NotReady
+from services.vault.migrate import available
+from services.vault.postgres import Connection, Pool, connection
+from tenantvault.errors import VaultUnavailable
+
+
+class SelfCheck:
+    """Checks the database against what the vault relies on.
+
+    Args:
+        fingerprints: for each master key's id the bytes that tell it from another.
+    """
+
+    def __init__(self, pool: Pool, fingerprints: Mapping[str, bytes]) -> None:
+        self._pool = pool
+        self._fingerprints = fingerprints
+
+    async def __call__(self) -> None:
+        """Pass, or raise NotReady with the first thing that is not as it must be."""
+        try:
+            async with connection(self._pool) as db:
+                await _role(db)
+                await _migrations(db)
+                await _row_level_security(db)
+                await self._master_keys(db)
+        except VaultUnavailable:
+            raise NotReady("the database cannot be reached: check TENANTVAULT_DATABASE_URL and the server") from None
+
+    async def _master_keys(self, db: Connection) -> None:
+        seen = {
+            row["master_key_id"]: row["fingerprint"]
+            for row in await db.fetch("SELECT master_key_id, fingerprint FROM master_keys")
+        }
+        if lost := sorted(seen.keys() - self._fingerprints.keys()):
+            raise NotReady(f"master key {', '.join(lost)} is missing: add it to TENANTVAULT_MASTER_KEYS")
+        for key_id, fingerprint in self._fingerprints.items():
+            if seen.get(key_id, fingerprint) != fingerprint:
+                raise NotReady(f"master key {key_id} is another key than the one that wrapped this database's org keys")
+        await db.executemany(
+            "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            [item for item in self._fingerprints.items() if item[0] not in seen],
+        )
+
+
+async def _role(db: Connection) -> None:
+    role = await db.fetchrow(
+        "SELECT rolname, rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication AS privileged,"
+        " current_setting('row_security') = 'on' AS row_security,"
+        " EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid) AS owns,"
+        " EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid) AS is_member"
+        " FROM pg_roles r WHERE rolname = current_user"
+    )
+    if role is None or role["privileged"]:
+        raise NotReady("the vault's database role is privileged: log in as tenantvault_app")
+    if role["owns"] or role["is_member"]:
+        raise NotReady(
+            "the vault's database role owns tables or is a member of another role: log in as tenantvault_app"
+        )
+    if not role["row_security"]:
+        raise NotReady("row_security is off for the vault's database role: set it on")
+
+
+async def _migrations(db: Connection) -> None:
+    if not await db.fetchval("SELECT to_regclass('public.schema_migrations') IS NOT NULL"):
+        raise NotReady("the database has no schema: run python -m services.vault.migrate")
+    applied = {row["name"]: row["checksum"] for row in await db.fetch("SELECT name, checksum FROM schema_migrations")}
+    wanted = {migration.name: migration.checksum for migration in available()}
+    if missing := sorted(wanted.keys() - applied.keys()):
+        raise NotReady(f"migration {missing[0]} is missing: run python -m services.vault.migrate")
+    if changed := sorted(name for name, checksum in wanted.items() if applied[name] != checksum):
+        raise NotReady(f"migration {changed[0]} was applied in another form than this version has")
+
+
+async def _row_level_security(db: Connection) -> None:
+    """Every table with an org_id must force row-level security, with a policy that compares that column."""
+    tables = await db.fetch(
+        "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced,"
+        "       EXISTS (SELECT FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = c.relname"
+        "                AND p.policyname = 'own_org' AND p.cmd = 'ALL' AND p.roles = '{tenantvault_app}'"
+        "                AND p.qual LIKE '(org_id = current_setting(''tenantvault.org_id''%'"
+        "                AND p.with_check = p.qual) AS fenced,"
+        "       EXISTS (SELECT FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = c.relname"
+        "                AND p.policyname <> 'own_org' AND p.roles && '{public,tenantvault_app}') AS loose"
+        "  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        "  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname"
+    )
+    for table in tables:
+        if not table["forced"]:
+            raise NotReady(f"table {table['relname']} does not force row-level security")
+        if not table["fenced"] or table["loose"]:
+            raise NotReady(
+                f"the row-level security policy of table {table['relname']} is not the one that was migrated"
+            )
