@@ -112,6 +112,7 @@ class RpcServer:
         self._config = config
         self._check = check
         self._ready = False
+        self._passed = asyncio.Event()
         policy = Policy.read(config.policy_file)
         policy.check(_methods(services, reflect=config.reflection), known_services=_contract())
         middleware = Middleware(
@@ -143,8 +144,14 @@ class RpcServer:
             if ready != self._ready:
                 _log.info("ready to serve" if ready else "no longer serving")
             self._ready = ready
+            if ready:
+                self._passed.set()
             await self._health.set("", _SERVING if ready else _NOT_SERVING)
             await asyncio.sleep(_RECHECK if ready else _RETRY)
+
+    async def ready(self) -> None:
+        """Return when the self-check has passed once; `keep_checking` must be running."""
+        await self._passed.wait()
 
     async def stop(self, grace: float = GRACE) -> None:
         """Answer NOT_SERVING, take no new calls, let those under way finish within `grace` seconds."""

@@ -1,7 +1,8 @@
 """Start the vault: `python -m services.vault.main`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from services.rpc import process
 from services.rpc.server import RpcServer, ServerConfig, Service
@@ -24,13 +25,13 @@ from tenantvault.v1.store_service_pb2_grpc import add_IntegrationStoreServiceSer
 LISTEN = "127.0.0.1:7401"
 
 
-async def serve(environ: Mapping[str, str]) -> None:
-    """Wire the vault from its settings and serve until SIGTERM. ValueError names a setting that is wrong."""
+@asynccontextmanager
+async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
+    """The vault of these settings, not yet listening. ValueError names a setting that is wrong."""
     config = Config.from_env(environ)
     server_config = ServerConfig.from_env(environ, listen=LISTEN)
     keyring = Keyring.parse(config.master_keys.reveal())
     cache: Cache[Readable] = Cache(entries=config.cache_entries, ttl_seconds=config.cache_ttl_seconds)
-
     async with open_pool(config.database_url.reveal()) as pool:
         store = PostgresStore(pool)
         keeper = Keeper(store=store, envelope=Envelope(keyring), cache=cache, unreadable=Unreadable)
@@ -41,7 +42,13 @@ async def serve(environ: Mapping[str, str]) -> None:
             Service(store_service_pb2.DESCRIPTOR, add_store, StoreServicer(keeper, store)),
         ]
         check = SelfCheck(pool, keyring.fingerprints)
-        await RpcServer(server_config, services, check=check, telemetry=Telemetry()).run()
+        yield RpcServer(server_config, services, check=check, telemetry=Telemetry())
+
+
+async def serve(environ: Mapping[str, str]) -> None:
+    """Serve until SIGTERM."""
+    async with assemble(environ) as server:
+        await server.run()
 
 
 if __name__ == "__main__":
