@@ -1,0 +1,67 @@
+"""The whole product, once for each test process: every process, real TLS, the sandbox in the vendors' place."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from deploy.local.bearer import bearer_token
+from deploy.local.stack import Stack
+from tenantvault import AsyncClient
+
+
+class Product:
+    """The running stack, as its users reach it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    @asynccontextmanager
+    async def api(self, org: str, *, role: str = "admin") -> AsyncIterator[httpx.AsyncClient]:
+        """The REST interface, as a person of the org."""
+        token = bearer_token(self.stack.jwt_secret.read_text("utf-8"), org, role=role)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=self.stack.gateway_url, headers=headers, timeout=60) as client:
+            yield client
+
+    def vault(self, peer: str = "voice-agent") -> AsyncClient:
+        """The vault, as an internal service."""
+        return AsyncClient.connect(self.stack.vault_target, self.stack.tls(peer))
+
+    async def sandbox(self, method: str, path: str, json: Any = None) -> Any:
+        """The sandbox's control interface."""
+        async with httpx.AsyncClient(base_url=self.stack.sandbox_url) as client:
+            answer = await client.request(method, f"/_sandbox/{path}", json=json)
+            answer.raise_for_status()
+            return answer.json() if answer.content else None
+
+    async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """One statement as the database's administrator."""
+        db = await asyncpg.connect(self.stack.admin_url)
+        try:
+            return await db.fetch(statement, *arguments)
+        finally:
+            await db.close()
+
+
+@pytest.fixture(scope="session")
+def short_root() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tv-e2e-"))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def product(short_root: Path) -> AsyncIterator[Product]:
+    environ = {**os.environ, "TENANTVAULT_CONNECT_LEASE_SECONDS": "2", "TENANTVAULT_LOG_LEVEL": "debug"}
+    async with Stack(short_root / "local", durable=False, environ=environ) as stack:
+        yield Product(stack)
+    shutil.rmtree(short_root, ignore_errors=True)
