@@ -1,0 +1,192 @@
+"""A person connects Vapi and Twilio in a real browser; an internal service then fetches both."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.e2e.conftest import Product
+from tests.e2e.test_connect import new_org, vapi_key
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.browser,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("stack"),
+]
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VAPI_KEY = "ac3e0000-0000-4000-8000-000000000001"
+TWILIO = {
+    "accountSid": "ACac3e0000000000000000002025550100",
+    "authToken": "0010555202000000000000000000e3ca",
+    "phoneNumber": "+12025550100",
+}
+
+# Run by an interpreter of its own, as an internal service would: nothing but the client library and its certificate.
+FETCH = """
+import json, sys
+from tenantvault import Client, ResourceKind
+with Client.from_env() as vault:
+    vapi = vault.vapi("acme")
+    twilio = vault.twilio("acme")
+    org = vault.resolve_org(ResourceKind.VAPI_ASSISTANT, sys.argv[1])
+    print(json.dumps({
+        "apiKey": vapi.credential.api_key.reveal(),
+        "webhookSecret": len(vapi.credential.webhook_secret.reveal()),
+        "authToken": twilio.credential.auth_token.reveal(),
+        "accountSid": twilio.credential.account_sid,
+        "org": org.org_id,
+        "role": org.role,
+    }))
+"""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run browser tests")
+    async with async_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+        options += ["--disable-background-networking", "--disable-component-update"]
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser, product: Product) -> AsyncIterator[Page]:
+    context = await browser.new_context(base_url=product.stack.gateway_url)
+    context.set_default_timeout(15_000)
+    opened = await context.new_page()
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
+    )
+    yield opened
+    await context.close()
+    assert [] == complaints
+
+
+async def sign_in(page: Page, org: str) -> None:
+    await page.goto("/")
+    await page.get_by_role("button", name=org).click()
+    await expect(page.locator("#org")).to_have_text(org)
+
+
+async def hand_over(page: Page, product: Product, org: str) -> None:
+    """Come in as the host application sends people in: with a token of its own."""
+    await page.goto("/sign-in")
+    async with product.api(org) as api:
+        authorization = api.headers["Authorization"]
+    exchange = "authorization => fetch('/session', {method: 'POST', headers: {authorization}}).then(answer => answer.ok)"
+    assert await page.evaluate(exchange, authorization)
+    await page.goto("/")
+    await expect(page.locator("#org")).to_have_text(org)
+
+
+async def until_state(page: Page, provider: str, state: str) -> None:
+    await expect(page.locator(f'integration-card[data-provider="{provider}"]')).to_have_attribute(
+        "data-state", state, timeout=15_000
+    )
+
+
+async def test_a_person_connects_and_a_service_fetches(page: Page, product: Product) -> None:
+    await sign_in(page, "acme")
+    await expect(page.locator("integration-card")).to_have_count(5)
+    await expect(page.locator("#sandbox-label")).to_be_visible()
+    await until_state(page, "vapi", "empty")
+
+    await page.locator('[data-provider="vapi"] [data-action="connect"]').click()
+    await page.locator("#apiKey").fill(VAPI_KEY)
+    await page.locator('[data-action="submit"]').click()
+    assistant = await page.locator('[data-result="inboundAssistantId"]').inner_text()
+    await page.locator('[data-action="done"]').click()
+    await until_state(page, "vapi", "connected")
+
+    await page.locator('[data-provider="twilio"] [data-action="connect"]').click()
+    for name, value in TWILIO.items():
+        await page.locator(f"#{name}").fill(value)
+    await page.locator('[data-action="submit"]').click()
+    shown = await page.locator('[data-result="phoneNumber"]').inner_text()
+    await page.locator('[data-action="done"]').click()
+    await until_state(page, "twilio", "connected")
+    assert shown.endswith("0100")
+    assert TWILIO["phoneNumber"] != shown
+    content = await page.content()
+    assert VAPI_KEY not in content
+    assert TWILIO["authToken"] not in content
+
+    tls = product.stack.tls("voice-agent")
+    environ = {
+        "PATH": os.environ["PATH"],
+        "TENANTVAULT_VAULT_TARGET": product.stack.vault_target,
+        "TENANTVAULT_TLS_CERT": str(tls.certificate),
+        "TENANTVAULT_TLS_KEY": str(tls.key),
+        "TENANTVAULT_TLS_CA": str(tls.authorities),
+    }
+    fetched = subprocess.run(
+        [sys.executable, "-c", FETCH, assistant], env=environ, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert {
+        "apiKey": VAPI_KEY,
+        "webhookSecret": 43,
+        "authToken": TWILIO["authToken"],
+        "accountSid": TWILIO["accountSid"],
+        "org": "acme",
+        "role": "inbound",
+    } == json.loads(fetched.stdout)
+
+    await page.get_by_role("button", name="Sign out").click()
+    await page.wait_for_url("**/sign-in")
+    await sign_in(page, "globex")
+    await until_state(page, "vapi", "empty")
+    await until_state(page, "twilio", "empty")
+    assert assistant not in await page.content()
+
+
+async def test_a_refused_key_is_explained_beside_its_field_and_leaves_the_page(page: Page, product: Product) -> None:
+    refused = "fa110401-0000-4000-8000-000000000000"
+    await hand_over(page, product, new_org())
+    await page.locator('[data-provider="vapi"] [data-action="connect"]').click()
+    field = page.locator("#apiKey")
+    await field.fill("short")
+    await page.keyboard.press("Enter")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    await field.fill(refused)
+    await page.keyboard.press("Enter")
+    problem = page.locator('[data-field-problem="apiKey"]')
+    await expect(problem).to_be_visible()
+    await expect(problem).not_to_be_empty()
+    await expect(field).to_have_value("")
+    await expect(field).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#connect-dialog")).not_to_be_visible()
+    await until_state(page, "vapi", "empty")
+    assert refused not in await page.content()
+
+
+async def test_the_keyboard_alone_disconnects_and_reconnects(page: Page, product: Product) -> None:
+    org = new_org()
+    async with product.api(org) as api:
+        (await api.post("/api/integrations/vapi", json={"apiKey": vapi_key()})).raise_for_status()
+    await hand_over(page, product, org)
+    await until_state(page, "vapi", "connected")
+    await page.locator('[data-provider="vapi"] [data-action="disconnect"]').focus()
+    await page.keyboard.press("Enter")
+    dialog = page.locator("#disconnect-dialog")
+    await expect(dialog).to_be_visible()
+    await dialog.locator('[data-action="confirm-disconnect"]').focus()
+    await page.keyboard.press("Enter")
+    await until_state(page, "vapi", "disconnected")
+    await page.locator('[data-provider="vapi"] [data-action="reconnect"]').focus()
+    await page.keyboard.press("Enter")
+    await until_state(page, "vapi", "connected")
