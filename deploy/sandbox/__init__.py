@@ -1,1 +1,1 @@
-"""Stand-ins for the five providers HTTP interfaces, for local runs and tests."""
+"""Stand-ins for the providers' HTTP APIs, for local runs and tests. README.md lists what each credential does."""

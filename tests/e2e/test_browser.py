@@ -87,7 +87,9 @@ async def hand_over(page: Page, product: Product, org: str) -> None:
     await page.goto("/sign-in")
     async with product.api(org) as api:
         authorization = api.headers["Authorization"]
-    exchange = "authorization => fetch('/session', {method: 'POST', headers: {authorization}}).then(answer => answer.ok)"
+    exchange = (
+        "authorization => fetch('/session', {method: 'POST', headers: {authorization}}).then(answer => answer.ok)"
+    )
     assert await page.evaluate(exchange, authorization)
     await page.goto("/")
     await expect(page.locator("#org")).to_have_text(org)

@@ -64,9 +64,7 @@ async def test_a_connected_org_is_served_over_grpc(product: Product) -> None:
     async with product.vault("webhook-processor") as vault:
         found = await vault.resolve_org(ResourceKind.VAPI_ASSISTANT, vapi["inboundAssistantId"])
         assert (org, "inbound") == (found.org_id, found.role)
-        resolved = await vault.resolve_credential(
-            ResourceKind.PHONE_NUMBER, account["phoneNumber"], Provider.TWILIO
-        )
+        resolved = await vault.resolve_credential(ResourceKind.PHONE_NUMBER, account["phoneNumber"], Provider.TWILIO)
         assert (org, account["accountSid"]) == (resolved.org_id, resolved.credential.account_sid)
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as vendor:
         made = await vendor.get(f"{product.stack.sandbox_url}/vapi/assistant/{vapi['inboundAssistantId']}")
@@ -204,9 +202,7 @@ async def test_a_create_that_times_out_after_its_effect_makes_no_twin(product: P
 async def test_fifty_concurrent_connects_end_with_one_active_version_and_no_duplicate(product: Product) -> None:
     org, key = new_org(), vapi_key()
     async with product.api(org) as api:
-        answers = await asyncio.gather(
-            *(api.post("/api/integrations/vapi", json={"apiKey": key}) for _ in range(50))
-        )
+        answers = await asyncio.gather(*(api.post("/api/integrations/vapi", json={"apiKey": key}) for _ in range(50)))
     assert {200} == {answer.status_code for answer in answers}
     assert 1 == len({answer.json()["inboundAssistantId"] for answer in answers})
     assert 2 == len(await assistants(product, org))

@@ -41,6 +41,11 @@ def open_channel(target: str, tls: TlsFiles) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, tls.channel_credentials(), options=OPTIONS)
 
 
+def open_blocking_channel(target: str, tls: TlsFiles) -> grpc.Channel:
+    """The same for threads."""
+    return grpc.secure_channel(target, tls.channel_credentials(), options=OPTIONS)
+
+
 async def call(
     method: Callable[..., Awaitable[ResponseT]],
     request: Any,
@@ -59,4 +64,12 @@ async def call(
         raise from_status(cast("FailedCall", error)) from None
 
 
-__all__ = ["DEFAULT_DEADLINE", "REQUEST_ID", "TenantVaultError", "TlsFiles", "call", "open_channel"]
+__all__ = [
+    "DEFAULT_DEADLINE",
+    "REQUEST_ID",
+    "TenantVaultError",
+    "TlsFiles",
+    "call",
+    "open_blocking_channel",
+    "open_channel",
+]

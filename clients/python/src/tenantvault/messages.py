@@ -18,7 +18,7 @@ from tenantvault.errors import InvalidRequest
 from tenantvault.secret import Secret
 from tenantvault.v1 import credential_pb2 as pb
 
-PROVIDER_NUMBER: Final[Mapping[Provider, pb.Provider]] = MappingProxyType(
+PROVIDER_NUMBER: Final["Mapping[Provider, pb.Provider.ValueType]"] = MappingProxyType(
     {provider: pb.Provider.Value(f"PROVIDER_{provider.name}") for provider in Provider}
 )
 """The proto's number of each provider."""
@@ -28,7 +28,7 @@ PROVIDER_OF: Final[Mapping[int, Provider]] = MappingProxyType(
 )
 """The provider of each proto number."""
 
-KIND_NUMBER: Final[Mapping[ResourceKind, pb.ResourceKind]] = MappingProxyType(
+KIND_NUMBER: Final["Mapping[ResourceKind, pb.ResourceKind.ValueType]"] = MappingProxyType(
     {kind: pb.ResourceKind.Value(f"RESOURCE_KIND_{kind.name}") for kind in ResourceKind}
 )
 """The proto's number of each kind of resource."""
@@ -93,14 +93,6 @@ def provider_from_number(number: int) -> Provider:
         raise InvalidRequest(fields={"provider": "Give one of the providers."}) from None
 
 
-def kind_from_number(number: int) -> ResourceKind:
-    """The kind of resource of a message's number; InvalidRequest for none or an unknown one."""
-    try:
-        return KIND_OF[number]
-    except KeyError:
-        raise InvalidRequest(fields={"kind": "Give one of the kinds of resource."}) from None
-
-
 def resources_to_messages(resources: Iterable[Resource]) -> list[pb.Resource]:
     """The messages for resources."""
     return [
@@ -110,8 +102,12 @@ def resources_to_messages(resources: Iterable[Resource]) -> list[pb.Resource]:
 
 
 def resources_from_messages(messages: Iterable[pb.Resource]) -> tuple[Resource, ...]:
-    """The resources in messages; InvalidRequest for an unknown kind."""
-    return tuple(Resource(kind_from_number(message.kind), message.resource_id, message.role) for message in messages)
+    """The resources in messages, without those of a kind that this version does not know: a newer server has more."""
+    return tuple(
+        Resource(KIND_OF[message.kind], message.resource_id, message.role)
+        for message in messages
+        if message.kind in KIND_OF
+    )
 
 
 def active_from_message(message: pb.ActiveCredential) -> ActiveCredential[Credential]:

@@ -1,0 +1,126 @@
+"""A vault without a socket, and each client in front of it."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+
+from tenantvault import AsyncClient, Client
+from tenantvault._status import to_status
+from tenantvault.errors import TenantVaultError
+
+# A response, or what the call ends with.
+Answer = Any
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that reached the transport."""
+
+    method: str
+    request: Any
+    options: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Wire:
+    """What the fake transport answers with, and what it has seen."""
+
+    answer: Answer = None
+    calls: list[Call] = field(default_factory=list)
+    closed: int = 0
+
+    def take(self, call: Call) -> Any:
+        self.calls.append(call)
+        answer = self.answer(call) if callable(self.answer) else self.answer
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class RpcError(grpc.RpcError):
+    """A failed blocking call, as the transport raises it."""
+
+    def __init__(self, code: grpc.StatusCode, trailers: tuple[tuple[str, str | bytes], ...] = ()) -> None:
+        super().__init__()
+        self._code = code
+        self._trailers = trailers
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def trailing_metadata(self) -> Any:
+        return self._trailers
+
+
+class BlockingChannel:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def unary_unary(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        return lambda request, **options: self._wire.take(Call(method, request, options))
+
+    def close(self) -> None:
+        self._wire.closed += 1
+
+
+class AsyncChannel(BlockingChannel):
+    def unary_unary(self, method: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Any]]:
+        call = super().unary_unary(method)
+
+        async def run(request: Any, **options: Any) -> Any:
+            return call(request, **options)
+
+        return run
+
+    async def close(self) -> None:  # type: ignore[override]  # as grpc's two kinds of channel differ
+        super().close()
+
+
+class AnyClient:
+    """Either client, awaited: the verbs are the same, so one test serves both."""
+
+    def __init__(self, client: AsyncClient | Client) -> None:
+        self.client = client
+
+    def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
+        async def run(*arguments: Any, **options: Any) -> Any:
+            result = getattr(self.client, verb)(*arguments, **options)
+            return await result if inspect.isawaitable(result) else result
+
+        return run
+
+    def failed(self, code: grpc.StatusCode, trailers: tuple[tuple[str, str | bytes], ...] = ()) -> Exception:
+        """How this client's transport tells of a failed call."""
+        if isinstance(self.client, Client):
+            return RpcError(code, trailers)
+        return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), "foreign text")
+
+    def refused(self, error: TenantVaultError) -> Exception:
+        """How this client's transport tells of an error of the server."""
+        code, _, trailers = to_status(error)
+        return self.failed(code, trailers)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def blocking(wire: Wire) -> Client:
+    return Client(cast("grpc.Channel", BlockingChannel(wire)))
+
+
+@pytest.fixture
+def asynchronous(wire: Wire) -> AsyncClient:
+    return AsyncClient(cast("grpc.aio.Channel", AsyncChannel(wire)))
+
+
+@pytest.fixture(params=["asynchronous", "blocking"])
+def client(request: pytest.FixtureRequest) -> AnyClient:
+    return AnyClient(request.getfixturevalue(request.param))
