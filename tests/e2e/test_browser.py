@@ -1,5 +1,6 @@
 """A person connects Vapi and Twilio in a real browser; an internal service then fetches both."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -135,8 +136,9 @@ async def test_a_person_connects_and_a_service_fetches(page: Page, product: Prod
         "TENANTVAULT_TLS_KEY": str(tls.key),
         "TENANTVAULT_TLS_CA": str(tls.authorities),
     }
-    fetched = subprocess.run(
-        [sys.executable, "-c", FETCH, assistant], env=environ, capture_output=True, text=True, check=True, timeout=30
+    command = [sys.executable, "-c", FETCH, assistant]
+    fetched = await asyncio.to_thread(
+        subprocess.run, command, env=environ, capture_output=True, text=True, check=True, timeout=30
     )
     assert {
         "apiKey": VAPI_KEY,
