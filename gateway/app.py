@@ -1,0 +1,70 @@
+"""The gateway as one visible list: its routes and what stands around them."""
+
+from urllib.parse import SplitResult
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+
+from gateway.authentication import AuthenticationMiddleware, Authenticator
+from gateway.headers import HostCheck, SecurityHeaders
+from gateway.health import Health
+from gateway.integrations import Integrations
+from gateway.metrics import Metrics
+from gateway.pages import STATIC, Pages
+from gateway.problems import Refusal, handle
+from gateway.request_log import RequestLog
+from tenantvault.errors import TenantVaultError
+
+
+def build(
+    *,
+    authenticator: Authenticator,
+    integrations: Integrations,
+    pages: Pages,
+    health: Health,
+    metrics: Metrics,
+    public_url: SplitResult,
+    local: bool,
+) -> Starlette:
+    """The ASGI application. What stands below `/api` is for those who are signed in; so is whatever is added there."""
+    routes = [
+        Mount(
+            "/api",
+            app=Router(
+                [
+                    Route("/integrations/status", integrations.status, methods=["GET"]),
+                    Route("/integrations/{provider}", integrations.connect, methods=["POST"]),
+                    Route("/integrations/{provider}", integrations.disconnect, methods=["DELETE"]),
+                    Route("/integrations/{provider}/verify", integrations.verify, methods=["POST"]),
+                    Route("/integrations/{provider}/reconnect", integrations.reconnect, methods=["POST"]),
+                ],
+                redirect_slashes=False,
+            ),
+            middleware=[Middleware(AuthenticationMiddleware, authenticator=authenticator)],
+        ),
+        Route("/", pages.dashboard, methods=["GET"]),
+        Route("/session", pages.open_session, methods=["POST"]),
+        Route("/session", pages.close_session, methods=["DELETE"]),
+        Route("/sign-in", pages.sign_in, methods=["GET"]),
+        Route("/sign-in", pages.sign_in_demo, methods=["POST"]),
+        Route("/healthz", health.alive, methods=["GET"]),
+        Route("/readyz", health.ready, methods=["GET"]),
+        Route("/metrics", metrics.expose, methods=["GET"]),
+        Mount("/static", app=StaticFiles(directory=STATIC)),
+    ]
+    app = Starlette(
+        routes=routes,
+        # From the outside in. Errors of what stands below are answered by the handlers, or else by RequestLog.
+        middleware=[
+            Middleware(SecurityHeaders, hsts=not local),
+            Middleware(RequestLog, metrics=metrics),
+            Middleware(HostCheck, public_url=public_url, local=local),
+        ],
+        exception_handlers={TenantVaultError: handle, Refusal: handle, HTTPException: handle},
+    )
+    # A redirected POST would carry its secrets a second time.
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,48 @@
+// The REST interface of the gateway. Secrets pass through here once and are kept nowhere.
+
+import { problems } from "./text.js";
+
+// The longest that the server itself waits for a provider is 60 s.
+const PATIENCE = 70_000;
+
+export class Problem extends Error {
+  constructor({ status = 0, code = "UNREACHABLE", detail = problems.unreachable, fields = {}, requestId = "" } = {}) {
+    super(detail);
+    Object.assign(this, { status, code, fields, requestId });
+  }
+
+  get signedOut() {
+    return this.status === 401;
+  }
+}
+
+export const status = () => ask("GET", "/api/integrations/status");
+export const connect = (provider, values) => ask("POST", `/api/integrations/${provider}`, values);
+export const verify = (provider) => ask("POST", `/api/integrations/${provider}/verify`);
+export const disconnect = (provider) => ask("DELETE", `/api/integrations/${provider}`);
+export const reconnect = (provider) => ask("POST", `/api/integrations/${provider}/reconnect`);
+export const signIn = (org) => ask("POST", "/sign-in", { org });
+export const signOut = () => ask("DELETE", "/session");
+
+async function ask(method, path, body) {
+  const headers = { Accept: "application/json", "X-TenantVault-Request": "1" };
+  // The page was made for one org. Should the session have changed to another meanwhile, the server refuses.
+  if (document.body.dataset.org) headers["X-TenantVault-Org"] = document.body.dataset.org;
+  if (body) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      credentials: "same-origin",
+      redirect: "error",
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+  } catch {
+    throw new Problem();
+  }
+  const content = await answer.json().catch(() => null);
+  if (answer.ok && content) return content;
+  throw new Problem(content?.code ? content : { status: answer.status, code: "UNEXPECTED", detail: problems.unexpected });
+}

@@ -1,0 +1,79 @@
+"""Logs: one JSON object a line on standard error, in which no secret can be.
+
+Of an exception only its type and its frames are written, never its text: a library's message may quote the value that
+it choked on.
+"""
+
+import logging
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, TextIO
+
+import structlog
+
+# Keys that no event of ours has; should a library's record bring one, its value stays out.
+_FORBIDDEN: Final = ("authorization", "api_key", "apikey", "password", "secret", "token", "cookie", "credential")
+
+_OWN_FIELDS: Final = frozenset({"event", "level", "logger", "timestamp", "service", "error", "frames"})
+
+
+def configure(*, level: str, stream: TextIO | None = None) -> None:
+    """Send every log record of this process to `stream` (standard error), as JSON.
+
+    Raises:
+        ValueError: `level` is none of debug, info, warning and error.
+    """
+    if level not in {"debug", "info", "warning", "error"}:
+        raise ValueError(f"TENANTVAULT_LOG_LEVEL is {level!r}: give debug, info, warning or error.")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                first_line,
+                without_exception_text,
+                without_secrets,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    # Our own events at the level asked for; libraries only when something is wrong.
+    for name in ("gateway", "tenantvault"):
+        logging.getLogger(name).setLevel(level.upper())
+
+
+def first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep an event's first line: asyncio's report of a lost task goes on with the exception's text."""
+    event["event"] = str(event["event"]).partition("\n")[0]
+    event["service"] = "gateway"
+    return event
+
+
+def without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put an exception's type and frames in the place of the exception."""
+    info = event.pop("exc_info", None)
+    error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
+    if error is not None:
+        event["error"] = f"{type(error).__module__}.{type(error).__qualname__}"
+        event["frames"] = [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+        ]
+    return event
+
+
+def without_secrets(_: Any, __: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the values of fields whose names say that they hold a secret."""
+    return {
+        key: "[left out]" if key not in _OWN_FIELDS and any(word in key.lower() for word in _FORBIDDEN) else value
+        for key, value in event.items()
+    }

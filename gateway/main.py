@@ -1,0 +1,99 @@
+"""Starts the gateway: `python -m gateway.main`."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+import grpc.aio
+import uvicorn
+import uvloop
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from starlette.applications import Starlette
+
+from gateway import keys, logs
+from gateway.app import build
+from gateway.authentication import Authenticator
+from gateway.config import Config
+from gateway.health import Health
+from gateway.integrations import Integrations
+from gateway.metrics import Metrics
+from gateway.pages import Pages
+from gateway.session import Sessions
+from gateway.tokens import BearerTokens
+from tenantvault.channel import open_channel
+from tenantvault.v1.integration_service_pb2_grpc import IntegrationServiceStub
+from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
+
+GRACE: Final = 10
+"""Seconds that requests under way have to finish after SIGTERM."""
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with (
+        open_channel(config.vault_target, config.tls) as vault,
+        open_channel(config.provider_target, config.tls) as provider,
+    ):
+        server = uvicorn.Config(
+            _app(config, vault=vault, provider=provider),
+            host=config.host,
+            port=config.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=GRACE,
+        )
+        listener = server.bind_socket()
+        logging.getLogger("gateway.main").info("listening", extra={"port": listener.getsockname()[1]})
+        await uvicorn.Server(server).serve(sockets=[listener])
+
+
+def _app(config: Config, *, vault: grpc.aio.Channel, provider: grpc.aio.Channel) -> Starlette:
+    authenticator = _authenticator(config)
+    return build(
+        authenticator=authenticator,
+        integrations=Integrations(vault=IntegrationStatusServiceStub(vault), provider=IntegrationServiceStub(provider)),
+        pages=Pages(authenticator=authenticator, demo_orgs=config.demo_orgs, sandbox=config.sandbox),
+        health=Health({"vault": HealthStub(vault), "provider": HealthStub(provider)}),
+        metrics=Metrics(),
+        public_url=config.public_url,
+        local=config.local,
+    )
+
+
+def _authenticator(config: Config) -> Authenticator:
+    return Authenticator(
+        tokens=BearerTokens(
+            keys=keys.chosen(config.jwt_secret, url=config.jwks_url, file=config.jwks_file),
+            issuer=config.issuer,
+            audience=config.audience,
+            org=config.org_claim,
+            role=config.role_claim,
+        ),
+        sessions=Sessions(config.session_secret, secure=config.secure),
+        admin_roles=config.admin_roles,
+        scheme=config.public_url.scheme,
+    )
+
+
+def main(environ: Mapping[str, str] = os.environ) -> None:
+    """Read the settings, then serve; a wrong setting ends the process with a sentence."""
+    try:
+        config = Config.from_env(environ)
+        logs.configure(level=config.log_level)
+    except ValueError as error:
+        sys.exit(f"gateway: {error}")
+    # The server hands a signal on when it has stopped; for us that is a good end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    uvloop.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The outermost rooms of a request: its id, its log line, its metrics, and the answer when all else failed.
+
+A line holds the route's template and the verified org: no query string, no header, no body.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.authentication import org_of
+from gateway.metrics import Metrics
+from gateway.problems import REQUEST_ID, problem
+
+UNMATCHED: Final = "unmatched"
+"""The route of a request that no route fits."""
+
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_GONE: Final = 499
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_log = logging.getLogger(__name__)
+
+
+class RequestLog:
+    """Gives each request an id, its caller's when that is a plain one; logs and counts it when it is over."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._new_id = new_id
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, whatever happens inside."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = self._clock(), 0
+        scope[REQUEST_ID] = request_id = self._id_of(scope)
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        except ClientDisconnect:
+            status = _CLIENT_GONE
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and no text of it
+            _log.exception("unexpected error", extra={"request_id": request_id})
+            if not status:
+                await problem(scope, error)(scope, receive, observed)
+        self._record(scope, status=status, seconds=self._clock() - started)
+
+    def _id_of(self, scope: Scope) -> str:
+        given = Headers(scope=scope).get("x-request-id", "")
+        return given if _GIVEN_ID.fullmatch(given) else self._new_id()
+
+    def _record(self, scope: Scope, *, status: int, seconds: float) -> None:
+        route = template(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.record(route=route, method=method, status=status, seconds=seconds)
+        _log.log(
+            logging.DEBUG if route in _QUIET else logging.INFO,
+            "request",
+            extra={
+                "request_id": scope[REQUEST_ID],
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+                "org": org_of(scope),
+            },
+        )
+
+
+def template(scope: Scope) -> str:
+    """The template of the route that a request found, e.g. `/api/integrations/{provider}`."""
+    match scope.get("route"):
+        case Mount(path=path):
+            return f"{path}/*"
+        case Route(path=path):
+            return str(scope.get("root_path", "")) + path
+        case _:
+            return UNMATCHED

@@ -1,0 +1,204 @@
+"""A gateway in memory: the real application, with its two services played by objects."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from starlette.applications import Starlette
+
+from gateway.app import build
+from gateway.authentication import Authenticator
+from gateway.health import Health
+from gateway.integrations import Integrations
+from gateway.keys import Keys, SharedSecret
+from gateway.metrics import Metrics
+from gateway.pages import Pages
+from gateway.session import Sessions
+from gateway.tokens import BearerTokens
+from tenantvault.errors import CredentialNotFound
+from tenantvault.secret import Secret
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import integration_service_pb2 as provider_pb
+from tenantvault.v1 import status_service_pb2 as status_pb
+
+JWT_SECRET = Secret("jwt-secret-of-the-tests-0123456789abcdef-and-long-enough-for-hs512-too")
+SESSION_SECRET = Secret("session-secret-of-the-tests-0123456789ab")
+ORIGIN = "https://vault.example.com"
+OWN_PAGE = {"Origin": ORIGIN, "X-TenantVault-Request": "1"}
+VERIFIED = Timestamp(seconds=1795428000)
+
+VAPI = {"apiKey": "b7f1c1de-2f59-4a52-9a0d-3c0a5a4e0c11"}
+TWILIO = {"accountSid": "AC" + "0a" * 16, "authToken": "9f" * 16, "phoneNumber": "+15005550100"}
+
+
+@dataclass
+class FakeServices:
+    """The vault's and the provider service's part: keeps integrations by org, and what it was asked."""
+
+    integrations: dict[tuple[str, int], pb.Integration] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    failure: BaseException | None = None
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+    async def ListIntegrations(self, request: Any, **how: Any) -> status_pb.ListIntegrationsResponse:  # noqa: N802
+        self._ask(request, how)
+        found = [shown for (org, _), shown in sorted(self.integrations.items()) if org == request.org_id]
+        return status_pb.ListIntegrationsResponse(integrations=found)
+
+    async def Connect(self, request: Any, **how: Any) -> provider_pb.ConnectResponse:  # noqa: N802
+        self._ask(request, how)
+        kind = request.credential.WhichOneof("kind")
+        shown = connected_vapi() if kind == "vapi" else connected_twilio(request.credential.twilio.phone_number)
+        self.integrations[request.org_id, shown.provider] = shown
+        return provider_pb.ConnectResponse(integration=shown, warnings=self.warnings)
+
+    async def Verify(self, request: Any, **how: Any) -> provider_pb.VerifyResponse:  # noqa: N802
+        self._ask(request, how)
+        shown = self._stored(request)
+        state = pb.INTEGRATION_STATE_REFUSED if self.refusal else pb.INTEGRATION_STATE_CONNECTED
+        shown.MergeFrom(pb.Integration(state=state, verification_error=self.refusal))
+        return provider_pb.VerifyResponse(integration=shown, warnings=self.warnings)
+
+    async def Disconnect(  # noqa: N802
+        self, request: Any, **how: Any
+    ) -> provider_pb.IntegrationServiceDisconnectResponse:
+        self._ask(request, how)
+        shown = self._stored(request)
+        shown.state = pb.INTEGRATION_STATE_DISCONNECTED
+        return provider_pb.IntegrationServiceDisconnectResponse(integration=shown)
+
+    async def Reconnect(self, request: Any, **how: Any) -> provider_pb.IntegrationServiceReconnectResponse:  # noqa: N802
+        self._ask(request, how)
+        shown = self._stored(request)
+        shown.state = pb.INTEGRATION_STATE_CONNECTED
+        return provider_pb.IntegrationServiceReconnectResponse(integration=shown)
+
+    def _ask(self, request: Any, how: dict[str, Any]) -> None:
+        self.asked.append(request)
+        self.metadata.append(how)
+        if self.failure:
+            raise self.failure
+
+    def _stored(self, request: Any) -> pb.Integration:
+        try:
+            return self.integrations[request.org_id, request.provider]
+        except KeyError:
+            raise CredentialNotFound from None
+
+
+@dataclass
+class FakeHealth:
+    status: int = HealthCheckResponse.SERVING
+    failure: Exception | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    async def Check(self, request: Any, **how: Any) -> HealthCheckResponse:  # noqa: N802
+        self.asked = {"timeout": how["timeout"]}
+        if self.failure:
+            raise self.failure
+        return HealthCheckResponse(status=self.status)
+
+
+def connected_vapi() -> pb.Integration:
+    return pb.Integration(
+        provider=pb.PROVIDER_VAPI,
+        state=pb.INTEGRATION_STATE_CONNECTED,
+        version=1,
+        latest_version=1,
+        hint="••••0c11",
+        last_verified_at=VERIFIED,
+        resources=[
+            pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="assistant-in", role="inbound"),
+            pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="assistant-out", role="outbound"),
+        ],
+    )
+
+
+def connected_twilio(number: str) -> pb.Integration:
+    return pb.Integration(
+        provider=pb.PROVIDER_TWILIO,
+        state=pb.INTEGRATION_STATE_CONNECTED,
+        version=1,
+        latest_version=1,
+        hint="••••9f9f",
+        last_verified_at=VERIFIED,
+        resources=[
+            pb.Resource(kind=pb.RESOURCE_KIND_TWILIO_ACCOUNT, resource_id="AC" + "0a" * 16),
+            pb.Resource(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id="+447700900123", role="whatsapp"),
+            pb.Resource(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id=number, role="voice"),
+        ],
+    )
+
+
+def token(secret: Secret = JWT_SECRET, algorithm: str = "HS256", **changes: Any) -> str:
+    """A bearer token; a claim set to None is left out."""
+    claims: dict[str, Any] = {
+        "sub": "ada@acme.example",
+        "org_id": "acme",
+        "role": "admin",
+        "iss": "https://login.example.com",
+        "aud": "tenantvault",
+        "exp": int(time.time()) + 600,
+    }
+    claims = {name: value for name, value in (claims | changes).items() if value is not None}
+    return jwt.encode(claims, secret.reveal(), algorithm)
+
+
+def bearer(**changes: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(**changes)}"}
+
+
+@dataclass
+class Gateway:
+    """A gateway and what it stands on."""
+
+    app: Starlette
+    services: FakeServices
+    health: dict[str, FakeHealth]
+    client: httpx.AsyncClient
+
+    async def sign_in(self, **changes: Any) -> None:
+        answer = await self.client.post("/session", headers=bearer(**changes))
+        assert answer.status_code == 200
+
+
+def make_app(
+    services: FakeServices,
+    health: dict[str, FakeHealth],
+    metrics: Metrics,
+    *,
+    keys: Keys | None = None,
+    public_url: str = ORIGIN,
+    local: bool = False,
+    sandbox: bool = False,
+    demo_orgs: tuple[str, ...] = (),
+) -> Starlette:
+    url = urlsplit(public_url)
+    authenticator = Authenticator(
+        tokens=BearerTokens(
+            keys=keys or SharedSecret(JWT_SECRET), issuer="https://login.example.com", audience="tenantvault"
+        ),
+        sessions=Sessions(SESSION_SECRET, secure=url.scheme == "https"),
+        admin_roles=frozenset({"admin", "owner"}),
+        scheme=url.scheme,
+    )
+    return build(
+        authenticator=authenticator,
+        integrations=Integrations(vault=services, provider=services),
+        pages=Pages(authenticator=authenticator, demo_orgs=demo_orgs, sandbox=sandbox),
+        health=Health(health),
+        metrics=metrics,
+        public_url=url,
+        local=local,
+    )
+
+
+MakeGateway = Callable[..., Awaitable[Gateway]]
