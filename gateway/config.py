@@ -50,9 +50,9 @@ class Config:
         Raises:
             ValueError: a variable is missing or wrong; the sentence names it and says what to do.
         """
-        local = _choice(environ, "PROFILE", "production", "local") == "local"
+        local = _choice(environ, "TENANTVAULT_PROFILE", "production", "local") == "local"
         host, port = _listen(environ, local=local)
-        jwt_secret, jwks_url = _secret(environ, "JWT_SECRET"), environ.get("TENANTVAULT_JWKS_URL", "")
+        jwt_secret, jwks_url = _secret(environ, "TENANTVAULT_JWT_SECRET"), environ.get("TENANTVAULT_JWKS_URL", "")
         config = cls(
             local=local,
             host=host,
@@ -65,14 +65,14 @@ class Config:
             jwt_secret=jwt_secret,
             jwks_url=_jwks_url(jwks_url, local=local),
             jwks_file=environ.get("TENANTVAULT_JWKS_FILE", ""),
-            issuer=_issued(environ, "JWT_ISSUER", local=local),
-            audience=_issued(environ, "JWT_AUDIENCE", local=local),
-            org_claim=_path(environ, "JWT_ORG_CLAIM", "org_id"),
-            role_claim=_path(environ, "JWT_ROLE_CLAIM", "role"),
-            admin_roles=frozenset(_list(environ, "ADMIN_ROLES", "admin,owner")),
-            session_secret=_secret(environ, "SESSION_SECRET"),
-            sandbox=_choice(environ, "PROVIDERS", "live", "sandbox") == "sandbox",
-            demo_orgs=_list(environ, "DEMO_ORGS", "acme,globex" if local else ""),
+            issuer=_issued(environ, "TENANTVAULT_JWT_ISSUER", local=local),
+            audience=_issued(environ, "TENANTVAULT_JWT_AUDIENCE", local=local),
+            org_claim=_path(environ, "TENANTVAULT_JWT_ORG_CLAIM", "org_id"),
+            role_claim=_path(environ, "TENANTVAULT_JWT_ROLE_CLAIM", "role"),
+            admin_roles=frozenset(_list(environ, "TENANTVAULT_ADMIN_ROLES", "admin,owner")),
+            session_secret=_secret(environ, "TENANTVAULT_SESSION_SECRET"),
+            sandbox=_choice(environ, "TENANTVAULT_PROVIDERS", "live", "sandbox") == "sandbox",
+            demo_orgs=_list(environ, "TENANTVAULT_DEMO_ORGS", "acme,globex" if local else ""),
         )
         config.check()
         return config
@@ -101,14 +101,13 @@ class Config:
 
 
 def _choice(environ: Mapping[str, str], name: str, *choices: str) -> str:
-    value = environ.get(f"TENANTVAULT_{name}", choices[0])
+    value = environ.get(name, choices[0])
     if value not in choices:
-        raise ValueError(f"TENANTVAULT_{name} is {value!r}: give {' or '.join(choices)}.")
+        raise ValueError(f"{name} is {value!r}: give {' or '.join(choices)}.")
     return value
 
 
 def _secret(environ: Mapping[str, str], name: str) -> Secret:
-    name = f"TENANTVAULT_{name}"
     path = environ.get(f"{name}_FILE")
     try:
         value = Path(path).read_text().strip() if path else environ.get(name, "")
@@ -158,22 +157,22 @@ def _url(name: str, value: str, *, local: bool) -> SplitResult:
 
 
 def _issued(environ: Mapping[str, str], name: str, *, local: bool) -> str:
-    value = environ.get(f"TENANTVAULT_{name}", "")
+    value = environ.get(name, "")
     if not (value or local):
-        raise ValueError(f"TENANTVAULT_{name} is missing: give what your tokens carry.")
+        raise ValueError(f"{name} is missing: give what your tokens carry.")
     return value
 
 
 def _path(environ: Mapping[str, str], name: str, default: str) -> ClaimPath:
-    value = environ.get(f"TENANTVAULT_{name}", default)
+    value = environ.get(name, default)
     path = tuple(value.split("."))
     if not all(path):
-        raise ValueError(f"TENANTVAULT_{name} is {value!r}: give a claim's name, or names with dots between them.")
+        raise ValueError(f"{name} is {value!r}: give a claim's name, or names with dots between them.")
     return path
 
 
 def _list(environ: Mapping[str, str], name: str, default: str) -> tuple[str, ...]:
-    values = environ.get(f"TENANTVAULT_{name}", default).split(",")
+    values = environ.get(name, default).split(",")
     return tuple(value.strip() for value in values if value.strip())
 
 

@@ -92,7 +92,10 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
     # The server hands a signal on when it has stopped; for us that is a good end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     signal.signal(signal.SIGINT, lambda *_: sys.exit())
-    uvloop.run(serve(config))
+    try:
+        uvloop.run(serve(config))
+    except OSError as error:
+        sys.exit(f"gateway: {error}")
 
 
 if __name__ == "__main__":

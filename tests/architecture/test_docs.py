@@ -17,7 +17,7 @@ CODE = [
 ]
 PROTOS = sorted((ROOT / "proto").rglob("*.proto"))
 # `_FILE` behind a secret setting's name is one rule, not a setting for each.
-SETTING = re.compile(r"TENANTVAULT_[A-Z]+(?:_[A-Z]+)*")
+SETTING = re.compile(r"TENANTVAULT_[A-Z]+(?:_[A-Z]+)*\b")
 
 
 def text(paths: list[Path]) -> str:

@@ -238,7 +238,7 @@ class VaultUnavailable(Unavailable):
     """The vault or its database cannot be reached."""
 
     reason = "VAULT_UNAVAILABLE"
-    sentence = "The vault cannot be reached: try again in a moment."
+    sentence = "TenantVault cannot answer now: try again in a moment."
 
 
 class DeadlineExceeded(Unavailable):
