@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ORG ?= acme
 PROVIDER ?= vapi
+DATA ?= .local
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -11,7 +12,7 @@ UV := $(BIN)/uv
 .PHONY: help run token fetch test check format lint types imports proto proto-check unit integration e2e lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV): requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "TenantVault needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -35,18 +36,18 @@ $(VENV)/proto/.done: $(UV) requirements/proto.txt
 	@touch $@
 
 run: $(VENV)/.run ## start everything on this machine; Ctrl-C stops it
-	@exec $(BIN)/python -m deploy.local
+	@exec $(BIN)/python -m deploy.local --data $(DATA)
 
 token: $(VENV)/.run ## print a bearer token for the local gateway (ORG=acme)
-	@$(BIN)/python -m deploy.local token $(ORG)
+	@$(BIN)/python -m deploy.local --data $(DATA) token $(ORG)
 
-fetch: $(VENV)/.run ## fetch a credential over gRPC from the local vault (ORG=acme PROVIDER=vapi)
-	@$(BIN)/python -m deploy.local fetch $(ORG) $(PROVIDER)
+fetch: $(VENV)/.run ## fetch a credential over gRPC from the local vault (ORG=acme PROVIDER=vapi; REVEAL=1 shows the secrets)
+	@$(BIN)/python -m deploy.local --data $(DATA) fetch $(ORG) $(PROVIDER) $(if $(REVEAL),--reveal)
 
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
 	@$(MAKE) --no-print-directory lint types
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 check: lint types imports proto-check unit ## what to run before each commit
 
