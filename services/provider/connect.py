@@ -1,0 +1,122 @@
+"""Connecting an org with a provider: one saga, in steps that may each be repeated.
+
+    normalise    the fields are checked; nothing left this process yet
+    leased       nobody else works on this org and provider
+    tested       the provider knows the credential, and it does what is needed
+    stored       the vault has it as a new version, which nobody can read yet
+    assistant_…  the provider has what the org needs (each provider names its own steps)
+    provisioned
+    registered   the vault knows what was made, and the version is readable: both at once
+
+Killed between any two of them, it leaves nothing that can be seen, and calling again finishes it: the same value is
+stored once, and what was made at the provider is found again.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from services.provider.integration import Integration, Report
+from services.provider.lease import Leases
+from services.provider.provider import Checkpoint, Provider, Refused
+from tenantvault.credentials import Credential, Resource
+from tenantvault.credentials import Provider as Name
+from tenantvault.errors import InvalidRequest
+
+STEPS: Final = ("leased", "tested", "stored", "provisioned", "registered")
+"""The steps of every provider."""
+
+_log = logging.getLogger(__name__)
+
+
+class Vault(Protocol):
+    """What a connect needs of the vault. Each method raises a `TenantVaultError`."""
+
+    async def integration(self, org_id: str, provider: Name) -> Integration:
+        """The integration as it is now; an empty one when there is none."""
+
+    async def newest_credential(self, org_id: str, provider: Name) -> Credential | None:
+        """The newest version, active or not; None when there is none that can be read."""
+
+    async def put(self, org_id: str, credential: Credential, *, expected_version: int, on_behalf_of: str) -> int:
+        """Store a version that nobody can read yet; returns its number."""
+
+    async def register(
+        self,
+        org_id: str,
+        provider: Name,
+        *,
+        version: int,
+        resources: tuple[Resource, ...],
+        lease_owner: str,
+        on_behalf_of: str,
+    ) -> Integration:
+        """Record what was provisioned and make the version active, in one transaction."""
+
+
+async def pass_by(step: str) -> None:
+    """The checkpoint that does nothing."""
+    del step
+
+
+class Connect:
+    """The saga. `checkpoint` is awaited after each step."""
+
+    def __init__(
+        self, vault: Vault, providers: Sequence[Provider[Any]], leases: Leases, *, checkpoint: Checkpoint = pass_by
+    ) -> None:
+        self._vault = vault
+        self._providers = providers
+        self._leases = leases
+        self._checkpoint = checkpoint
+
+    async def __call__(
+        self, org_id: str, credential: Credential, *, on_behalf_of: str = "", patience: float = 60.0
+    ) -> Report:
+        """Connect an org with the credential's provider, waiting `patience` seconds for others to finish.
+
+        Raises:
+            InvalidRequest: fields are missing or malformed.
+            ProviderRefused: the provider does not accept the credential; nothing was stored.
+            ProviderUnreachable: the provider did not answer; an existing connection is as it was.
+            LeaseHeld: others work on the same integration.
+        """
+        provider = self._provider(credential)
+        credential = provider.normalise(credential)
+        async with self._leases.hold(org_id, provider.name, patience=patience) as owner:
+
+            async def done(step: str) -> None:
+                _log.info("connect", extra={"org": org_id, "provider": provider.name.value, "step": step})
+                await self._checkpoint(step)
+
+            await done("leased")
+            verdict = await provider.test(credential)
+            if isinstance(verdict, Refused):
+                raise verdict.error()
+            await done("tested")
+            before = await self._vault.integration(org_id, provider.name)
+            credential = await provider.complete(
+                credential, lambda: self._vault.newest_credential(org_id, provider.name)
+            )
+            version = await self._vault.put(
+                org_id, credential, expected_version=before.latest_version, on_behalf_of=on_behalf_of
+            )
+            await done("stored")
+            resources = await provider.provision(org_id, credential, known=before.resources, checkpoint=done)
+            await done("provisioned")
+            integration = await self._vault.register(
+                org_id,
+                provider.name,
+                version=version,
+                resources=resources,
+                lease_owner=owner,
+                on_behalf_of=on_behalf_of,
+            )
+            await done("registered")
+        return Report(integration, verdict.warnings)
+
+    def _provider(self, credential: Credential) -> Provider[Any]:
+        for provider in self._providers:
+            if isinstance(credential, provider.credential):
+                return provider
+        raise InvalidRequest(fields={"credential": "This provider cannot be connected yet."})

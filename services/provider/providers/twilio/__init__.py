@@ -1,0 +1,9 @@
+"""Twilio: telephony and messaging.
+
+Sources: https://www.twilio.com/docs/iam/api/account,
+https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource, https://www.twilio.com/docs/api/errors.
+"""
+
+from services.provider.providers.twilio.account import Twilio
+
+__all__ = ["Twilio"]

@@ -1,0 +1,8 @@
+"""Vapi: voice assistants.
+
+Sources: https://api.vapi.ai/api-json (the vendor's OpenAPI description), https://docs.vapi.ai/server-url.
+"""
+
+from services.provider.providers.vapi.account import Vapi
+
+__all__ = ["Vapi"]

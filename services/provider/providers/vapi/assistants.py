@@ -1,0 +1,121 @@
+"""One assistant for each role, never two, at an API without idempotency keys.
+
+Vapi cannot be told "make this unless it is there". So an assistant carries its owner in its metadata; it is looked for
+before it is made, and when the answer to making it is lost, it is looked for again. One worker at a time may do this
+for an org: two that look at the same moment both find nothing.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from services.provider.outbound import AnswerTooLarge
+from services.provider.provider import Refused
+from services.provider.providers.vapi.api import Api, Assistant
+from services.provider.providers.vapi.templates import MANAGED_BY, ROLES
+from tenantvault.credentials import VapiCredential
+from tenantvault.errors import ProviderUnavailable, ProviderUnknownAnswer
+
+_LARGEST_PAGE: Final = 1000
+_SHRINK: Final = 4
+# Seconds to wait before each look for an assistant whose creation got no answer.
+_LOOKS: Final = (0.5, 1.0, 2.0)
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Assistants:
+    """Finds, makes and changes assistants. Every method raises a `ProviderRefused` or a `ProviderUnreachable`."""
+
+    def __init__(self, api: Api, *, sleep: Callable[[float], Awaitable[object]]) -> None:
+        self._api = api
+        self._sleep = sleep
+
+    async def find(self, credential: VapiCredential, org_id: str, stored: Mapping[str, str]) -> dict[str, Assistant]:
+        """The org's assistants by role: those with the stored ids, and what a look at the whole account adds.
+
+        One whose metadata do not name the org is not ours, whatever the record says, and is never touched.
+        """
+        found: dict[str, Assistant] = {}
+        for role in ROLES:
+            if role in stored:
+                assistant = _granted(await self._api.get(credential, stored[role]))
+                if assistant and _role(assistant, org_id) == role:
+                    found[role] = assistant
+        return found if len(found) == len(ROLES) else await self._oldest(credential, org_id) | found
+
+    async def settle(self, credential: VapiCredential, wanted: Assistant, found: Assistant | None) -> str:
+        """Make the wanted assistant of the one found, or anew; returns its id."""
+        assistant = found or await self._create(credential, wanted)
+        if _metadata(assistant).get("spec_hash") != wanted["metadata"]["spec_hash"]:
+            assistant = _granted(await self._api.update(credential, assistant["id"], wanted))
+            if _metadata(assistant).get("spec_hash") != wanted["metadata"]["spec_hash"]:
+                # By the vendor's change log, an org's changes may stay drafts until somebody publishes them.
+                _log.warning("an assistant did not take a change", extra={"assistant_id": assistant["id"]})
+        return str(assistant["id"])
+
+    async def _create(self, credential: VapiCredential, wanted: Assistant) -> Assistant:
+        """Make an assistant, once. When the answer is lost, look for what it made instead of making another."""
+        owner, role = wanted["metadata"]["tenant_id"], wanted["metadata"]["role"]
+        try:
+            return _granted(await self._api.create(credential, wanted))
+        except (ProviderUnavailable, ProviderUnknownAnswer):
+            for pause in _LOOKS:
+                await self._sleep(pause)
+                found = await self._oldest(credential, owner)
+                if role in found:
+                    return found[role]
+            raise
+
+    async def _oldest(self, credential: VapiCredential, org_id: str) -> dict[str, Assistant]:
+        """For each role the oldest assistant of the org: the one that every worker would choose."""
+        ours: dict[str, list[Assistant]] = {}
+        async for assistant in self._all(credential):
+            if role := _role(assistant, org_id):
+                ours.setdefault(role, []).append(assistant)
+        oldest = {}
+        for role, assistants in ours.items():
+            oldest[role], *extras = sorted(assistants, key=lambda each: (each["createdAt"], each["id"]))
+            if extras:
+                ids = [each["id"] for each in extras]
+                _log.warning("more than one assistant", extra={"org": org_id, "role": role, "surplus": ids})
+        return oldest
+
+    async def _all(self, credential: VapiCredential) -> AsyncIterator[Assistant]:
+        """Every assistant of the account. There is no cursor but the time of creation, newest first."""
+        limit, oldest, seen = _LARGEST_PAGE, "", set[str]()
+        while True:
+            try:
+                page = _granted(await self._api.page(credential, limit=limit, created_before=oldest))
+            except AnswerTooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // _SHRINK)
+                continue
+            fresh = [assistant for assistant in page if assistant["id"] not in seen]
+            for assistant in fresh:
+                yield assistant
+            if len(page) < limit:
+                return
+            if not fresh:  # the cursor is not heeded: going on would never end, stopping would miss some
+                raise ProviderUnknownAnswer
+            seen.update(assistant["id"] for assistant in fresh)
+            oldest = min(assistant["createdAt"] for assistant in page)
+
+
+def _granted(result: _T | Refused) -> _T:
+    if isinstance(result, Refused):
+        raise result.error()
+    return result
+
+
+def _metadata(assistant: Assistant) -> dict[str, Any]:
+    metadata = assistant.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _role(assistant: Assistant, org_id: str) -> str:
+    """The role in which an assistant is the org's; empty when it is not."""
+    metadata = _metadata(assistant)
+    is_ours = metadata.get("managed_by") == MANAGED_BY and metadata.get("tenant_id") == org_id
+    return metadata["role"] if is_ours and metadata.get("role") in ROLES else ""
