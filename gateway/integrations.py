@@ -123,7 +123,7 @@ class Integrations:
             org_id=identity_of(request).org_id, provider=PROVIDER_NUMBER[provider], origin=_origin(request)
         )
         answer = await _ask(request, self.provider.Reconnect, wanted, VERIFY_DEADLINE)
-        return _success((), **_verdict(answer.integration), **views.resources(answer.integration))
+        return _success(answer.warnings, **_verdict(answer.integration), **views.resources(answer.integration))
 
 
 def _provider(request: Request) -> Provider:

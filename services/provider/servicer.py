@@ -60,7 +60,9 @@ class IntegrationServicer(IntegrationServiceServicer):
         report = await self._lifecycle.reconnect(
             _org(request.org_id), provider_from_number(request.provider), on_behalf_of=_person(request.origin)
         )
-        return pb.IntegrationServiceReconnectResponse(integration=integration_to_message(report.integration))
+        return pb.IntegrationServiceReconnectResponse(
+            integration=integration_to_message(report.integration), warnings=report.warnings
+        )
 
 
 def _org(org_id: str) -> str:

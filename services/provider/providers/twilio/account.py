@@ -40,15 +40,22 @@ class Twilio:
 
         An Auth Token may read its account. Most API keys may not, so that one is tried on the numbers alone.
         """
-        token = _Login(credential.account_sid, credential.auth_token, "authToken")
-        key = _Login(credential.api_key_sid, credential.api_key_secret, "apiKeySecret")
+        token, login = self._logins(credential)
         account = await self._account(credential, token) if token.password else Accepted()
         if isinstance(account, Refused):
             return account
-        number = await self._number(credential, key if key.password else token)
-        if isinstance(number, Refused):
-            return number
-        return Accepted(account.warnings + number.warnings)
+        voice = await self._number(credential, login, credential.phone_number)
+        if isinstance(voice, Refused):
+            return voice
+        if voice is None:
+            return Refused(ProviderResourceMissing, _NOT_OWNED, "phoneNumber")
+        warnings = account.warnings + tuple(_limits(voice))
+        if _has_another_for_whatsapp(credential):
+            whatsapp = await self._number(credential, login, credential.whatsapp_number)
+            if isinstance(whatsapp, Refused):
+                return whatsapp
+            warnings += () if whatsapp else (_WHATSAPP_NOT_OWNED,)
+        return Accepted(warnings)
 
     async def complete(
         self, credential: TwilioCredential, newest: Callable[[], Awaitable[Credential | None]]
@@ -60,11 +67,21 @@ class Twilio:
     async def provision(
         self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
     ) -> tuple[Resource, ...]:
-        """See the port. Nothing is made at Twilio; webhooks name the account and the numbers."""
+        """See the port. Nothing is made at Twilio; webhooks name the account and the numbers.
+
+        A number for WhatsApp that the account does not own is not registered: whoever typed it first would keep its
+        owner from connecting.
+        """
         del org_id, known, checkpoint
         account = Resource(ResourceKind.TWILIO_ACCOUNT, credential.account_sid, "account")
         voice = Resource(ResourceKind.PHONE_NUMBER, credential.phone_number, "voice")
-        if credential.whatsapp_number in {"", credential.phone_number}:
+        if not _has_another_for_whatsapp(credential):
+            return (account, voice)
+        _, login = self._logins(credential)
+        owned = await self._number(credential, login, credential.whatsapp_number)
+        if isinstance(owned, Refused):
+            raise owned.error()
+        if not owned:
             return (account, voice)
         return (account, voice, Resource(ResourceKind.PHONE_NUMBER, credential.whatsapp_number, "whatsapp"))
 
@@ -80,19 +97,24 @@ class Twilio:
             raise ProviderUnknownAnswer
         return Accepted((_TRIAL,) if kind == "Trial" else ())
 
-    async def _number(self, credential: TwilioCredential, login: "_Login") -> Verdict:
-        answer = await self._get(
-            _NUMBERS, credential, login, params={"PhoneNumber": credential.phone_number, "PageSize": _PAGE}
-        )
+    async def _number(
+        self, credential: TwilioCredential, login: "_Login", wanted: str
+    ) -> Mapping[str, Any] | Refused | None:
+        """The number as Twilio describes it; None when the account does not own it."""
+        answer = await self._get(_NUMBERS, credential, login, params={"PhoneNumber": wanted, "PageSize": _PAGE})
         if answer.status != HTTPStatus.OK:
             return refusal(answer, login.field)
         numbers = answer.json.get("incoming_phone_numbers") if isinstance(answer.json, dict) else None
         if not isinstance(numbers, list):
             raise ProviderUnknownAnswer
-        for number in numbers:
-            if text(number, "phone_number") == credential.phone_number:
-                return Accepted(tuple(_limits(number)))
-        return Refused(ProviderResourceMissing, _NOT_OWNED, "phoneNumber")
+        return next((number for number in numbers if text(number, "phone_number") == wanted), None)
+
+    @staticmethod
+    def _logins(credential: TwilioCredential) -> tuple["_Login", "_Login"]:
+        """The Auth Token's login, and the one that asks for numbers: the API key's where there is one."""
+        token = _Login(credential.account_sid, credential.auth_token, "authToken")
+        key = _Login(credential.api_key_sid, credential.api_key_secret, "apiKeySecret")
+        return token, key if key.password else token
 
     async def _get(
         self,
@@ -123,7 +145,15 @@ class _Login:
 
 _TRIAL: Final = "This is a trial account: it reaches only numbers that were verified at Twilio."
 _NOT_OWNED: Final = "This Twilio account does not own the phone number: check both, or buy the number first."
+_WHATSAPP_NOT_OWNED: Final = (
+    "This account does not own the WhatsApp number as a phone number: its messages cannot be matched to your"
+    " organisation by that number."
+)
 _NO_EFFECT: Final = "a webhook that is set on the number has no effect."
+
+
+def _has_another_for_whatsapp(credential: TwilioCredential) -> bool:
+    return credential.whatsapp_number not in {"", credential.phone_number}
 
 
 def _limits(number: Mapping[str, Any]) -> Iterator[str]:

@@ -270,23 +270,62 @@ async def test_warnings_of_account_and_number_come_together() -> None:
     assert 2 == len(verdict.warnings)
 
 
-@pytest.mark.parametrize(
-    ("whatsapp", "extra"),
-    [("", []), (NUMBER, []), ("+14155550199", [Resource(ResourceKind.PHONE_NUMBER, "+14155550199", "whatsapp")])],
-)
-async def test_the_account_and_its_numbers_are_what_is_registered(whatsapp: str, extra: list[Resource]) -> None:
-    async def checkpoint(step: str) -> None:
-        raise AssertionError(step)
+WHATSAPP = "+14155550199"
 
-    desk = Desk()
+
+async def pass_no_checkpoint(step: str) -> None:
+    raise AssertionError(step)
+
+
+@pytest.mark.parametrize(
+    ("whatsapp", "owned", "roles"),
+    [
+        ("", [OWNED], ["account", "voice"]),
+        (NUMBER, [OWNED], ["account", "voice"]),
+        (WHATSAPP, [{**OWNED, "phone_number": WHATSAPP}], ["account", "voice", "whatsapp"]),
+        (WHATSAPP, [{**OWNED, "phone_number": f"{WHATSAPP}0"}], ["account", "voice"]),
+        (WHATSAPP, [], ["account", "voice"]),
+    ],
+)
+async def test_the_account_and_the_numbers_it_owns_are_registered(
+    whatsapp: str, owned: list[Any], roles: list[str]
+) -> None:
     credential = replace(BY_TOKEN, whatsapp_number=whatsapp)
-    resources = await desk.twilio.provision("acme", credential, known=(), checkpoint=checkpoint)
-    assert [
+    resources = await Desk(numbers=owned).twilio.provision("acme", credential, known=(), checkpoint=pass_no_checkpoint)
+    known = [
         Resource(ResourceKind.TWILIO_ACCOUNT, SID, "account"),
         Resource(ResourceKind.PHONE_NUMBER, NUMBER, "voice"),
-        *extra,
-    ] == list(resources)
-    assert not desk.requests
+        Resource(ResourceKind.PHONE_NUMBER, WHATSAPP, "whatsapp"),
+    ]
+    assert [resource for resource in known if resource.role in roles] == list(resources)
+
+
+async def test_a_refusal_while_the_whatsapp_number_is_looked_for_ends_the_provisioning() -> None:
+    credential = replace(BY_TOKEN, whatsapp_number=WHATSAPP)
+    with pytest.raises(InvalidCredentials):
+        await Desk(numbers=said(401, 20003)).twilio.provision(
+            "acme", credential, known=(), checkpoint=pass_no_checkpoint
+        )
+
+
+@pytest.mark.parametrize(("number", "warnings"), [(WHATSAPP, 0), ("+14155550198", 1)])
+async def test_a_whatsapp_number_that_is_not_owned_is_a_warning(number: str, warnings: int) -> None:
+    desk = Desk(numbers=[OWNED, {**OWNED, "phone_number": WHATSAPP}])
+    verdict = await desk.twilio.test(replace(BY_TOKEN, whatsapp_number=number))
+    assert isinstance(verdict, Accepted)
+    assert warnings == len(verdict.warnings)
+
+
+async def test_a_refusal_of_the_look_for_the_whatsapp_number_is_the_verdict() -> None:
+    answers = iter([httpx.Response(200, json={"incoming_phone_numbers": [OWNED]}), said(401, 20003)])
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        return next(answers) if "IncomingPhoneNumbers" in request.url.path else account()
+
+    outbound = Outbound(new_client(httpx.MockTransport(handle)), sleep=no_sleep)
+    verdict = await Twilio(outbound, url="https://twilio.test").test(replace(BY_TOKEN, whatsapp_number=WHATSAPP))
+    assert isinstance(verdict, Refused)
+    assert InvalidCredentials is verdict.kind
 
 
 async def test_nothing_is_chosen_in_the_customers_stead() -> None:

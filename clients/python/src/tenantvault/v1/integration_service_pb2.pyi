@@ -159,7 +159,7 @@ Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
 
 @_typing.final
 class IntegrationServiceDisconnectRequest(_message.Message):
-    """The request of DisconnectIntegration."""
+    """The request of Disconnect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -193,7 +193,7 @@ Global___IntegrationServiceDisconnectRequest: _TypeAlias = IntegrationServiceDis
 
 @_typing.final
 class IntegrationServiceDisconnectResponse(_message.Message):
-    """The response of DisconnectIntegration."""
+    """The response of Disconnect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -219,7 +219,7 @@ Global___IntegrationServiceDisconnectResponse: _TypeAlias = IntegrationServiceDi
 
 @_typing.final
 class IntegrationServiceReconnectRequest(_message.Message):
-    """The request of ReconnectIntegration."""
+    """The request of Reconnect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -253,26 +253,33 @@ Global___IntegrationServiceReconnectRequest: _TypeAlias = IntegrationServiceReco
 
 @_typing.final
 class IntegrationServiceReconnectResponse(_message.Message):
-    """The response of ReconnectIntegration."""
+    """The response of Reconnect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INTEGRATION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def integration(self) -> _credential_pb2.Integration:
         """Output only. The integration as it is now; a refusal is its
         `verification_error`.
-        Next unused field number: 2
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the customer should know although it worked.
+        Next unused field number: 3
         """
 
     def __init__(
         self,
         *,
         integration: _credential_pb2.Integration | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
