@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on standard error, in which no secret can be.
 
 Of an exception only its type and its frames are written, never its text: a library's message may quote the value that
-it choked on. What a person must know is in the event's own constant text and fields.
+it choked on. For the same reason a library's record gives the first line of its text only, with the places of its
+values left open. What a person must know is in the constant text and the fields of our own events.
 """
 
 import logging
@@ -14,6 +15,9 @@ import structlog
 
 # Keys that no event of ours has; should a library's record bring one, its value stays out.
 _FORBIDDEN: Final = ("authorization", "api_key", "apikey", "password", "secret", "token", "cookie", "credential")
+
+# Our own events: from them everything is written; libraries speak only when something is wrong.
+_OURS: Final = ("services", "tenantvault")
 
 _OWN_FIELDS: Final = frozenset({"event", "level", "logger", "timestamp", "error", "frames"})
 
@@ -32,6 +36,7 @@ def configure(*, level: str, service: str, stream: TextIO | None = None) -> None
         return event
 
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(without_foreign_values)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -52,9 +57,15 @@ def configure(*, level: str, service: str, stream: TextIO | None = None) -> None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    # Our own events at the level asked for; libraries only when something is wrong.
-    for name in ("services", "tenantvault"):
+    for name in _OURS:
         logging.getLogger(name).setLevel(level.upper())
+
+
+def without_foreign_values(record: logging.LogRecord) -> bool:
+    """Cut a library's record down to the first line of its text, with the places of its values left open."""
+    if record.name.partition(".")[0] not in _OURS:
+        record.msg, record.args = str(record.msg).partition("\n")[0], ()
+    return True
 
 
 def without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

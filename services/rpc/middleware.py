@@ -6,6 +6,7 @@ other interceptor and carry its text to the caller.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import re
@@ -18,21 +19,30 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.rpc.peers import Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault._status import to_status
-from tenantvault.errors import DeadlineRequired, InternalError, PermissionDenied, TenantVaultError, VaultUnavailable
+from tenantvault.errors import (
+    DeadlineRequired,
+    InternalError,
+    InvalidRequest,
+    PermissionDenied,
+    TenantVaultError,
+    VaultUnavailable,
+)
 
 LONGEST_DEADLINE: Final = 120.0
 """Seconds. A call that wants more is refused: it would hold its resources for nobody."""
 
+REQUEST_ID: Final = "x-request-id"
+"""The metadata key of a call's id: taken over from the caller, or made here, and told with every failure."""
+
 _log = logging.getLogger(__name__)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _NOBODY: Final = "-"
 _current: ContextVar["Call"] = ContextVar("call")
-_STREAMS: Final = {False: grpc.unary_stream_rpc_method_handler, True: grpc.stream_stream_rpc_method_handler}
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
@@ -60,6 +70,8 @@ class Middleware(grpc.aio.ServerInterceptor):
     policy: Policy
     telemetry: Telemetry
     ready: Callable[[], bool]
+    # By method: what is registered does not change while the server lives.
+    _wrapped: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     async def intercept_service(
         self,
@@ -67,19 +79,28 @@ class Middleware(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Wrap the handler of a method. An unknown method stays grpc's own UNIMPLEMENTED."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
         method = handler_call_details.method
-        if handler.response_streaming:
-            wrap, run = _STREAMS[handler.request_streaming], _written(handler.stream_stream or handler.unary_stream)
-        else:
-            wrap, run = grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        return wrap(
-            self._around(method, run),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        if (wrapped := self._wrapped.get(method)) is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return handler
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
+        read, write = handler.request_deserializer, handler.response_serializer
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                around = self._around(method, handler.unary_unary)
+                return grpc.unary_unary_rpc_method_handler(around, _readable(read), write)
+            case False, True:
+                around = self._around(method, _written(handler.unary_stream))
+                return grpc.unary_stream_rpc_method_handler(around, _readable(read), write)
+            case True, False:
+                return grpc.stream_unary_rpc_method_handler(self._around(method, handler.stream_unary), read, write)
+            case _:
+                around = self._around(method, _written(handler.stream_stream))
+                return grpc.stream_stream_rpc_method_handler(around, read, write)
 
     def _around(self, method: str, run: Handler) -> Handler:
         async def around(request: Any, context: Context) -> Any:
@@ -101,8 +122,11 @@ class Middleware(grpc.aio.ServerInterceptor):
         if not foreign and not self.ready():
             raise VaultUnavailable("This service is not ready: try again in a moment.")
         call.peer = self.identity.peer(context.auth_context())
-        if not self.policy.allows(call.method, call.peer, None if foreign else provider_named_in(request)):
+        provider = provider_named_in(request) if isinstance(request, Message) and not foreign else None
+        if not self.policy.allows(call.method, call.peer, provider):
             raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
+        if request is None:
+            raise InvalidRequest("These bytes are no request of this method: generate the client from the same protos.")
         remaining: float | None = context.time_remaining()
         if not foreign and (remaining is None or remaining > LONGEST_DEADLINE):
             raise DeadlineRequired
@@ -115,14 +139,14 @@ class Middleware(grpc.aio.ServerInterceptor):
         if isinstance(error, TenantVaultError):
             told = error
         elif isinstance(error, grpc.aio.AbortError):
-            call.code = str(context.code())
+            call.code = context.code().name
             return
         else:
             _log.error("a handler failed", exc_info=error, extra={"rpc": call.method, "request_id": call.request_id})
             told = InternalError()
         call.code = told.code
         code, sentence, trailers = to_status(told)
-        await context.abort(code, sentence, trailers)
+        await context.abort(code, sentence, (*trailers, (REQUEST_ID, call.request_id)))
 
     def _record(self, call: Call) -> None:
         seconds = time.perf_counter() - call.started
@@ -160,6 +184,21 @@ def provider_named_in(request: Message) -> str | None:
     return None
 
 
+def _readable(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that gives None for bytes that are no message.
+
+    What it raised would pass by everything that happens around a handler: no log, no count, its text to the caller.
+    """
+
+    def readable(data: bytes) -> Any:
+        try:
+            return read(data)
+        except DecodeError:
+            return None
+
+    return readable
+
+
 def _written(behaviour: Callable[..., Any]) -> Handler:
     """A streaming handler of either style (it yields answers, or it writes them) as one that writes."""
 
@@ -168,8 +207,9 @@ def _written(behaviour: Callable[..., Any]) -> Handler:
         if inspect.isawaitable(answers):
             await answers
             return
-        async for answer in answers:
-            await context.write(answer)
+        async with contextlib.aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
 
     return run
 
@@ -177,6 +217,6 @@ def _written(behaviour: Callable[..., Any]) -> Handler:
 def _request_id(context: Context) -> str:
     metadata: Any = context.invocation_metadata()
     for key, value in metadata or ():
-        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+        if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
             return value
     return uuid.uuid4().hex

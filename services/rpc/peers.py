@@ -38,8 +38,8 @@ class Identity:
             Unauthenticated: there is no certificate, or not exactly one URI of the trust domain in it.
         """
         prefix = f"spiffe://{self.trust_domain}/"
-        names = auth_context.get("x509_subject_alternative_name", ())
-        uris = [uri for uri in (name.decode("utf-8", "replace") for name in names) if "://" in uri]
+        # The URIs alone: a DNS name or an address that reads like one is not one.
+        uris = [uri.decode("utf-8", "replace") for uri in auth_context.get("peer_uri", ())]
         if len(uris) != 1 or not uris[0].startswith(prefix):
             raise Unauthenticated
         name = uris[0].removeprefix(prefix)
@@ -65,11 +65,16 @@ class Policy:
             tables = tomllib.loads(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"the policy {path} cannot be read: {error}") from None
-        rows = {}
+        rows: dict[str, Mapping[str, frozenset[str] | None]] = {}
         for service, methods in tables.items():
+            if not isinstance(methods, dict):
+                raise ValueError(f"{path}: {service}: give a table of methods")  # noqa: TRY004 - a setting, not a type
             package = "" if "." in service else f"{PACKAGE}."
             for method, peers in methods.items():
-                rows[f"/{package}{service}/{method}"] = _row(f"{path}: {service}.{method}", peers)
+                name = f"/{package}{service}/{method}"
+                if name in rows:
+                    raise ValueError(f"{path}: {service}.{method}: this method has a row already")
+                rows[name] = _row(f"{path}: {service}.{method}", peers)
         return cls(rows)
 
     def allows(self, method: str, peer: str, provider: str | None) -> bool:

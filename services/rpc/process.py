@@ -1,5 +1,7 @@
 """The beginning and the end of a gRPC process."""
 
+import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -9,18 +11,34 @@ import uvloop
 
 from services.rpc import logs
 
+_log = logging.getLogger(__name__)
+
 
 def run(service: str, serve: Callable[[Mapping[str, str]], Coroutine[Any, Any, None]]) -> int:
     """Configure the logs, run `serve` on the environment until it returns, and give the exit status.
 
     A ValueError or an OSError from `serve` is a setting that is wrong: its sentence goes to standard error, status 2.
+    Whatever else it raises is logged without its text, status 1.
     """
     try:
         logs.configure(level=os.environ.get("TENANTVAULT_LOG_LEVEL", "info"), service=service)
-        uvloop.run(serve(os.environ))
+        uvloop.run(_watched(serve(os.environ)))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{service}: {error}\n")
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - the interpreter would print the error's text
+        _log.critical("the process failed", exc_info=error)
+        return 1
     return 0
+
+
+async def _watched(serving: Coroutine[Any, Any, None]) -> None:
+    asyncio.get_running_loop().set_exception_handler(_left_over)
+    await serving
+
+
+def _left_over(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """Log an error that no task waited for. The loop's own handler would write the error's text."""
+    _log.error("an error that nobody waited for", exc_info=context.get("exception"))

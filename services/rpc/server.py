@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import logging
 import pkgutil
+import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR as REFLECTION
 
+from services.rpc.health import HealthServicer
 from services.rpc.middleware import Middleware
 from services.rpc.peers import Identity, Policy
 from services.rpc.telemetry import Telemetry
@@ -32,9 +33,9 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 _RECHECK: Final = 30.0
 _RETRY: Final = 0.5
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_LAST_PORT: Final = 65535
 _log = logging.getLogger(__name__)
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -52,6 +53,10 @@ _OPTIONS: Final = (
 
 class NotReady(Exception):
     """A self-check failed; the text says why and holds no secret."""
+
+
+class CannotTell(NotReady):
+    """A self-check could not be made, e.g. because the database is away: what it found before stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +85,12 @@ class ServerConfig:
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is missing: give the path of a PEM file") from None
         return cls(
-            listen=environ.get("TENANTVAULT_LISTEN", listen),
+            listen=_address(environ, "TENANTVAULT_LISTEN") or listen,
             tls=tls,
             trust_domain=environ.get("TENANTVAULT_TRUST_DOMAIN", "tenantvault.local"),
             policy_file=Path(environ.get("TENANTVAULT_POLICY_FILE", Path(__file__).with_name("policy.toml"))),
             reflection=profile == "local",
-            metrics_listen=environ.get("TENANTVAULT_METRICS_LISTEN", ""),
+            metrics_listen=_address(environ, "TENANTVAULT_METRICS_LISTEN"),
         )
 
 
@@ -111,7 +116,10 @@ class RpcServer:
     ) -> None:
         self._config = config
         self._check = check
+        self._telemetry = telemetry
+        self._close_metrics: Callable[[], None] | None = None
         self._ready = False
+        self._trouble = ""
         self._passed = asyncio.Event()
         policy = Policy.read(config.policy_file)
         policy.check(_methods(services, reflect=config.reflection), known_services=_contract())
@@ -121,33 +129,64 @@ class RpcServer:
         self._server = grpc.aio.server(interceptors=[middleware], options=_OPTIONS)
         for service in services:
             service.add(service.servicer, self._server)
-        self._health = HealthServicer()
+        names = [name.full_name for service in services for name in service.file.services_by_name.values()]
+        self._health = HealthServicer(names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
-            names = [name.full_name for service in services for name in service.file.services_by_name.values()]
             reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
-        if config.metrics_listen:
-            telemetry.expose(config.metrics_listen)
 
     async def start(self) -> int:
-        """Listen, with health NOT_SERVING; returns the port. OSError or RuntimeError when it is taken."""
-        await self._health.set("", _NOT_SERVING)
-        port = self._server.add_secure_port(self._config.listen, _server_credentials(self._config.tls))
+        """Listen, with health NOT_SERVING; returns the port.
+
+        Raises:
+            OSError: an address is taken or none of this machine, or a file cannot be read or fits nothing.
+        """
+        credentials = server_credentials(self._config.tls)
+        try:
+            port = self._server.add_secure_port(self._config.listen, credentials)
+        except RuntimeError:
+            raise OSError(
+                f"cannot listen on {self._config.listen}: it is taken or no address of this machine,"
+                " or the certificate and its key do not fit"
+            ) from None
+        if self._config.metrics_listen:
+            self._close_metrics = self._telemetry.expose(self._config.metrics_listen)
         await self._server.start()
         _log.info("listening", extra={"port": port})
         return port
 
     async def keep_checking(self) -> None:
-        """Run the self-check for ever: SERVING while it passes, NOT_SERVING with a log line while it does not."""
+        """Run the self-check for ever, and more often while it does not pass."""
         while True:
-            ready = await self._passes()
-            if ready != self._ready:
-                _log.info("ready to serve" if ready else "no longer serving")
-            self._ready = ready
-            if ready:
-                self._passed.set()
-            await self._health.set("", _SERVING if ready else _NOT_SERVING)
-            await asyncio.sleep(_RECHECK if ready else _RETRY)
+            passed = await self.check()
+            await asyncio.sleep(_RECHECK if passed else _RETRY)
+
+    async def check(self) -> bool:
+        """Run the self-check once: SERVING when it passes, NOT_SERVING when it fails. Returns whether it passed.
+
+        A check that cannot be made changes nothing, so a process that has passed goes on: a database that is away
+        costs the calls that need it, and what is in memory is still served. Each new trouble is logged once.
+        """
+        trouble, error = "", None
+        try:
+            await self._check()
+        except NotReady as reason:
+            trouble = str(reason)
+            ready = self._ready and isinstance(reason, CannotTell)
+        except Exception as unexpected:  # noqa: BLE001 - whatever a check meets, the answer is "not ready"
+            trouble, error = type(unexpected).__name__, unexpected
+            ready = False
+        else:
+            ready = True
+        if trouble and trouble != self._trouble:
+            _log.error("self-check failed", exc_info=error, extra={"reason": trouble})
+        if ready != self._ready:
+            _log.info("ready to serve" if ready else "no longer serving")
+        self._trouble, self._ready = trouble, ready
+        self._health.set(serving=ready)
+        if ready:
+            self._passed.set()
+        return not trouble
 
     async def ready(self) -> None:
         """Return when the self-check has passed once; `keep_checking` must be running."""
@@ -155,8 +194,10 @@ class RpcServer:
 
     async def stop(self, grace: float = GRACE) -> None:
         """Answer NOT_SERVING, take no new calls, let those under way finish within `grace` seconds."""
-        await self._health.enter_graceful_shutdown()
+        self._health.end()
         await self._server.stop(grace)
+        if self._close_metrics:
+            await asyncio.to_thread(self._close_metrics)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop gracefully."""
@@ -172,40 +213,55 @@ class RpcServer:
             await checking
         await self.stop()
 
-    async def _passes(self) -> bool:
-        try:
-            await self._check()
-        except NotReady as reason:
-            _log.error("self-check failed", extra={"reason": str(reason)})
-        except Exception as error:  # noqa: BLE001 - whatever a check meets, the answer is "not ready"
-            _log.error("self-check failed", exc_info=error)
-        else:
-            return True
-        return False
+
+def _address(environ: Mapping[str, str], name: str) -> str:
+    """The address in a variable, empty for none. gRPC would take 65537 for 1."""
+    address = environ.get(name, "")
+    host, _, port = address.rpartition(":")
+    if address and not (host and _PORT.fullmatch(port) and int(port) <= _LAST_PORT):
+        raise ValueError(f"{name} must be host:port, e.g. 127.0.0.1:7401")
+    return address
 
 
-def _server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    """Credentials that are read again for each connection, so that a renewed certificate needs no restart."""
+def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    """Credentials that look at the files for each connection, so that a renewed certificate needs no restart.
+
+    Files that are half-written, that do not fit or are gone change nothing: gRPC goes on with the last that did, and
+    they are read again when they have changed again.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
 
     def read() -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
             [(tls.key.read_bytes(), tls.certificate.read_bytes())], root_certificates=tls.authorities.read_bytes()
         )
 
-    current = (_stamp(tls), read())
+    seen = _stamp(tls)
 
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        nonlocal current
-        with contextlib.suppress(OSError):
-            if (stamp := _stamp(tls)) != current[0]:
-                current = (stamp, read())
-        return current[1]
+    def renewed() -> Any:
+        """The new configuration, or None for "as before"."""
+        nonlocal seen
+        try:
+            stamp = _stamp(tls)
+            if stamp == seen:
+                return None
+            configuration = read()
+        except OSError as error:
+            _log.warning("the TLS files cannot be read: going on with the last", exc_info=error)
+            return None
+        seen = stamp
+        _log.info("the TLS files have changed and were read again")
+        return configuration
 
-    return grpc.dynamic_ssl_server_credentials(current[1], fetch, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(read(), renewed, require_client_authentication=True)
 
 
-def _stamp(tls: TlsFiles) -> tuple[int, ...]:
-    return tuple(path.stat().st_mtime_ns for path in (tls.certificate, tls.key, tls.authorities))
+def _stamp(tls: TlsFiles) -> tuple[tuple[int, ...], ...]:
+    """What changes with a file's content, even within one tick of the file system's clock."""
+    stats = [path.stat() for path in (tls.certificate, tls.key, tls.authorities)]
+    return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
 def _methods(services: Sequence[Service], *, reflect: bool) -> list[str]:

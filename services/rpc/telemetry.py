@@ -1,5 +1,6 @@
 """Metrics: counts and durations by method, peer and status. No label holds an org, an id or a value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,7 +33,17 @@ class Telemetry:
         self.calls.labels(method, peer, code).inc()
         self.seconds.labels(method).observe(seconds)
 
-    def expose(self, listen: str) -> None:
-        """Serve the metrics as Prometheus text over HTTP on `host:port`, from a thread of its own."""
+    def expose(self, listen: str) -> Callable[[], None]:
+        """Serve the metrics as Prometheus text over HTTP on `host:port`, from a thread of its own.
+
+        Returns what ends it. Raises OSError when the address is taken.
+        """
         host, _, port = listen.rpartition(":")
-        start_http_server(int(port), host, registry=self.registry)
+        server, thread = start_http_server(int(port), host.strip("[]"), registry=self.registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return close

@@ -1,9 +1,11 @@
 """The vault's settings, out of the environment."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from services.vault.cache import ENTRIES, TTL_SECONDS
 from tenantvault.secret import Secret
@@ -17,7 +19,6 @@ class Config:
     master_keys: Secret
     cache_entries: int = ENTRIES
     cache_ttl_seconds: float = TTL_SECONDS
-    log_level: str = "info"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -27,12 +28,33 @@ class Config:
             ValueError: a variable is missing or wrong; the sentence names it and never shows a secret.
         """
         return cls(
-            database_url=required_secret(environ, "TENANTVAULT_DATABASE_URL"),
+            database_url=required_url(environ, "TENANTVAULT_DATABASE_URL"),
             master_keys=required_secret(environ, "TENANTVAULT_MASTER_KEYS"),
-            cache_entries=int(_positive(environ, "TENANTVAULT_CACHE_ENTRIES", ENTRIES)),
+            cache_entries=int(_positive(environ, "TENANTVAULT_CACHE_ENTRIES", ENTRIES, whole=True)),
             cache_ttl_seconds=_positive(environ, "TENANTVAULT_CACHE_TTL_SECONDS", TTL_SECONDS),
-            log_level=environ.get("TENANTVAULT_LOG_LEVEL", "info"),
         )
+
+
+def required_url(environ: Mapping[str, str], name: str) -> Secret:
+    """The URL of a PostgreSQL database, from where `required_secret` finds it.
+
+    Raises:
+        ValueError: it is missing or no such URL. It is looked at here because a driver would quote it.
+    """
+    url = required_secret(environ, name)
+    try:
+        parts = urlsplit(url.reveal())
+        # Several hosts, each with its port, are for the driver to read. Else `port` refuses what is no number: most
+        # often the rest of a password with a character in it that ends the host.
+        fits = parts.scheme in {"postgresql", "postgres"} and ("," in parts.netloc or parts.port != 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} is no URL of a PostgreSQL database: write postgresql://user:password@host/database, and in the"
+            " password %40 for @, %2F for / and so on"
+        )
+    return url
 
 
 def required_secret(environ: Mapping[str, str], name: str) -> Secret:
@@ -54,11 +76,11 @@ def required_secret(environ: Mapping[str, str], name: str) -> Secret:
     return Secret(value)
 
 
-def _positive(environ: Mapping[str, str], name: str, default: float) -> float:
+def _positive(environ: Mapping[str, str], name: str, default: float, *, whole: bool = False) -> float:
     try:
-        value = float(environ.get(name, default))
+        value = (int if whole else float)(environ.get(name, default))
     except ValueError:
         value = 0
-    if not value > 0:
-        raise ValueError(f"{name} must be a number above zero")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a {'whole ' if whole else ''}number above zero")
     return value

@@ -1,10 +1,11 @@
 """The verbs of the vault, and the ports they need."""
 
+import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.vault.credential import (
     Integration,
@@ -173,15 +174,22 @@ class Keeper:
     ) -> int:
         """Store a payload as the version after `expected_version`; nobody can read it before it is activated.
 
-        The newest version's own payload, put again, is that version. Raises VersionConflict when `expected_version` is
-        not the newest.
+        The newest version's own payload, put again, is that version.
+
+        Raises:
+            VersionConflict: `expected_version` is not the newest.
+            CredentialUnreadable: the org's key does not unwrap.
         """
         newest = await self._store.read_newest(org_id, provider)
         if newest is not None and newest.name.version == expected_version and await self._holds(newest, payload):
             return expected_version
         key = await self._store.org_key(org_id) or await self._store.add_org_key(await self._envelope.new_key(org_id))
         name = RecordName(org_id, provider, expected_version + 1, key.key_id)
-        await self._store.put(name, await self._envelope.seal(key, name, payload), hint, origin)
+        try:
+            sealed = await self._envelope.seal(key, name, payload)
+        except self._unreadable:
+            raise self._key_refused(key) from None
+        await self._store.put(name, sealed, hint, origin)
         return name.version
 
     async def activate(
@@ -194,41 +202,36 @@ class Keeper:
         *,
         lease_owner: str = "",
     ) -> Integration:
-        """Make a version active, with what was provisioned for it. Errors as `Store.activate`."""
+        """Make a version active, with what was provisioned for it.
+
+        Errors as `Store.activate`, and CredentialUnreadable when the org's key does not unwrap.
+        """
         key = await self._store.org_key(org_id)
         if key is None:
             raise VersionConflict
-        mappings = [
-            Mapping(org_id, provider, resource, key.key_id, await self._envelope.vouch(key, provider, resource))
-            for resource in resources
-        ]
         try:
-            return await self._store.activate(org_id, provider, version, mappings, origin, lease_owner=lease_owner)
-        finally:
-            self._cache.forget(org_id)
+            mappings = [
+                Mapping(org_id, provider, resource, key.key_id, await self._envelope.vouch(key, provider, resource))
+                for resource in resources
+            ]
+        except self._unreadable:
+            raise self._key_refused(key) from None
+        change = self._store.activate(org_id, provider, version, mappings, origin, lease_owner=lease_owner)
+        return await self._changed(org_id, change)
 
     async def record_verification(
         self, org_id: str, provider: str, version: int, error: str, origin: Origin
     ) -> Integration:
         """Keep the provider's definite answer about the active version; an empty error is a yes."""
-        try:
-            return await self._store.record_verification(org_id, provider, version, error, origin)
-        finally:
-            self._cache.forget(org_id)
+        return await self._changed(org_id, self._store.record_verification(org_id, provider, version, error, origin))
 
     async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
         """Make the credential unreadable and keep its ciphertext."""
-        try:
-            return await self._store.set_active(org_id, provider, False, origin)
-        finally:
-            self._cache.forget(org_id)
+        return await self._changed(org_id, self._store.set_active(org_id, provider, False, origin))
 
     async def reconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
         """Make a disconnected credential readable again."""
-        try:
-            return await self._store.set_active(org_id, provider, True, origin)
-        finally:
-            self._cache.forget(org_id)
+        return await self._changed(org_id, self._store.set_active(org_id, provider, True, origin))
 
     async def resolve(self, kind: str, resource_id: str) -> Mapping:
         """The mapping of a resource.
@@ -253,6 +256,24 @@ class Keeper:
         if stored is None:
             raise ResourceNotFound
         return self._open(await self._readable(stored))
+
+    async def _changed(self, org_id: str, change: Coroutine[Any, Any, Integration]) -> Integration:
+        """Make a change, and only when it has ended forget what was read before it.
+
+        It goes on when the caller gives up: a change that is left in the middle may still come about after the cache
+        was dropped, and a read between the two would be remembered.
+        """
+
+        async def make() -> Integration:
+            try:
+                return await change
+            finally:
+                self._cache.forget(org_id)
+
+        making = asyncio.ensure_future(make())
+        # Looked at although nobody may wait for it any more: asyncio complains of an error that nobody saw.
+        making.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(making)
 
     async def _demand_proof(self, mapping: Mapping, key: OrgKey) -> None:
         try:
@@ -291,6 +312,13 @@ class Keeper:
             last_verified_at=stored.last_verified_at,
             generation=stored.generation,
         )
+
+    def _key_refused(self, key: OrgKey) -> CredentialUnreadable:
+        _log.error(
+            "an org's key does not unwrap",
+            extra={"org": key.org_id, "key_id": key.key_id, "master_key_id": key.master_key_id},
+        )
+        return CredentialUnreadable()
 
     def _refused(self, stored: StoredCredential) -> CredentialUnreadable:
         name = stored.name

@@ -26,11 +26,15 @@ class Keyring:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         if not keys:
             raise ValueError("a keyring needs a master key; without one nothing can be stored")
-        for key_id, key in keys.items():
+        # By number, not by id: whoever forgets the id has put the key in its place.
+        for number, (key_id, key) in enumerate(keys.items(), start=1):
             if not _ID.fullmatch(key_id):
-                raise ValueError("a master key's id is 1 to 63 letters, digits, dots, dashes and underscores")
+                raise ValueError(
+                    f"master key {number} has no id: give 1 to 63 letters, digits, dots, dashes and underscores before"
+                    " a colon"
+                )
             if len(key) != KEY_BYTES:
-                raise ValueError(f"master key {key_id} has not 32 bytes")
+                raise ValueError(f"master key {number} has not 32 bytes: make one with `openssl rand -base64 32`")
         self._keys = MappingProxyType(dict(keys))
         self._first = next(iter(keys))
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import asyncpg
 
-from services.vault.config import required_secret
+from services.vault.config import required_secret, required_url
 
 FOLDER: Final = Path(__file__).with_name("migrations")
 OWNER: Final = "tenantvault_owner"
@@ -119,6 +119,14 @@ def _missing(wanted: Sequence[Migration], applied: Mapping[str, str]) -> list[Mi
     return [migration for migration in wanted if migration.name not in applied]
 
 
+def _password(name: str) -> str:
+    password = required_secret(os.environ, name).reveal()
+    if not password.isascii():
+        # Clients prepare others (RFC 4013) before they prove that they know them.
+        raise ValueError(f"{name} may have ASCII characters only")
+    return password
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -134,13 +142,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        database_url = required_secret(os.environ, "TENANTVAULT_MIGRATION_DATABASE_URL").reveal()
-        if options.roles:
-            asyncio.run(create_roles(database_url, required_secret(os.environ, "TENANTVAULT_APP_PASSWORD").reveal()))
-        applied = asyncio.run(migrate(database_url))
-    except (MigrationError, ValueError) as error:
+        database_url = required_url(os.environ, "TENANTVAULT_MIGRATION_DATABASE_URL").reveal()
+        app_password = _password("TENANTVAULT_APP_PASSWORD") if options.roles else ""
+    except ValueError as error:
         sys.stderr.write(f"migrate: {error}\n")
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return 2
+    try:
+        if options.roles:
+            asyncio.run(create_roles(database_url, app_password))
+        applied = asyncio.run(migrate(database_url))
+    except MigrationError as error:
+        sys.stderr.write(f"migrate: {error}\n")
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # Not the error's text: the driver's quotes the URL, the server's the values of a row.
         state = f" (SQLSTATE {error.sqlstate})" if isinstance(error, asyncpg.PostgresError) else ""
         sys.stderr.write(f"migrate: the database refused or cannot be reached: {type(error).__name__}{state}\n")
     else:

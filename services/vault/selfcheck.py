@@ -1,11 +1,15 @@
 """What must be so before the vault serves, and while it does: role, row-level security, migrations, master keys."""
 
 from collections.abc import Mapping
+from typing import Final
 
-from services.rpc.server import NotReady
+from services.rpc.server import CannotTell, NotReady
 from services.vault.migrate import available
 from services.vault.postgres import Connection, Pool, connection
 from tenantvault.errors import VaultUnavailable
+
+_FENCE: Final = "(org_id = current_setting('tenantvault.org_id'::text, true))"
+"""The policy's condition, as PostgreSQL writes it."""
 
 
 class SelfCheck:
@@ -20,15 +24,22 @@ class SelfCheck:
         self._fingerprints = fingerprints
 
     async def __call__(self) -> None:
-        """Pass, or raise NotReady with the first thing that is not as it must be."""
+        """Pass, or raise NotReady with the first thing that is not as it must be; CannotTell without a database."""
         try:
             async with connection(self._pool) as db:
                 await _role(db)
                 await _migrations(db)
                 await _row_level_security(db)
                 await self._master_keys(db)
-        except VaultUnavailable:
-            raise NotReady("the database cannot be reached: check TENANTVAULT_DATABASE_URL and the server") from None
+        except NotReady:
+            # What an operator mends may reach new connections only, e.g. a setting of the role.
+            await self._pool.expire_connections()
+            raise
+        except VaultUnavailable as error:
+            cause = type(error.__cause__).__name__
+            raise CannotTell(
+                f"the database cannot be reached ({cause}): check TENANTVAULT_DATABASE_URL and the server"
+            ) from None
 
     async def _master_keys(self, db: Connection) -> None:
         seen = {
@@ -48,9 +59,14 @@ class SelfCheck:
 
 async def _role(db: Connection) -> None:
     role = await db.fetchrow(
-        "SELECT rolname, rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication AS privileged,"
+        "SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication"
+        "       OR session_user <> current_user AS privileged,"
         " current_setting('row_security') = 'on' AS row_security,"
-        " EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid) AS owns,"
+        # Whatever it is: a table, a function, the schema (whose owner may drop what is in it), the database.
+        " EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid"
+        "          AND d.deptype = 'o') AS owns,"
+        # A function of a better fit in a schema on the path would be called instead of PostgreSQL's own.
+        " has_schema_privilege('public', 'CREATE') AS creates,"
         " EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid) AS is_member"
         " FROM pg_roles r WHERE rolname = current_user"
     )
@@ -58,8 +74,10 @@ async def _role(db: Connection) -> None:
         raise NotReady("the vault's database role is privileged: log in as tenantvault_app")
     if role["owns"] or role["is_member"]:
         raise NotReady(
-            "the vault's database role owns tables or is a member of another role: log in as tenantvault_app"
+            "the vault's database role owns something or is a member of another role: log in as tenantvault_app"
         )
+    if role["creates"]:
+        raise NotReady("the vault's database role may create in schema public: revoke that from it and from PUBLIC")
     if not role["row_security"]:
         raise NotReady("row_security is off for the vault's database role: set it on")
 
@@ -81,13 +99,13 @@ async def _row_level_security(db: Connection) -> None:
         "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced,"
         "       EXISTS (SELECT FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = c.relname"
         "                AND p.policyname = 'own_org' AND p.cmd = 'ALL' AND p.roles = '{tenantvault_app}'"
-        "                AND p.qual LIKE '(org_id = current_setting(''tenantvault.org_id''%'"
-        "                AND p.with_check = p.qual) AS fenced,"
+        "                AND p.qual = $1 AND p.with_check = $1) AS fenced,"
         "       EXISTS (SELECT FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = c.relname"
         "                AND p.policyname <> 'own_org' AND p.roles && '{public,tenantvault_app}') AS loose"
         "  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         "  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped"
-        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname",
+        _FENCE,
     )
     for table in tables:
         if not table["forced"]:

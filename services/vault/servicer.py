@@ -143,7 +143,7 @@ class StoreServicer(store_grpc.IntegrationStoreServiceServicer):
             wire.org_from(request.org_id),
             wire.provider_from(request.provider),
             wire.owner_from(request.owner),
-            wire.lease_seconds_from(request.duration.ToTimedelta().total_seconds()),
+            wire.lease_seconds_from(request.duration),
         )
         return store_pb.AcquireLeaseResponse()
 

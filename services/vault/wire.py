@@ -6,12 +6,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.rpc.middleware import current_call
 from services.vault.credential import Integration, Origin, Plaintext, Resource, State
 from tenantvault.errors import InvalidRequest
-from tenantvault.secret import MASK, Secret
+from tenantvault.secret import Secret
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
@@ -38,6 +39,7 @@ KINDS: Final[Mapping[int, str]] = MappingProxyType(
 MAX_PAYLOAD_BYTES: Final = 16 * 1024
 MAX_RESOURCES: Final = 100
 MAX_LEASE_SECONDS: Final = 300.0
+MAX_VERSION: Final = 2**53
 
 _ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ROLE: Final = re.compile(r"[a-z0-9_-]{0,32}")
@@ -104,9 +106,10 @@ def payload_from(credential: pb.Credential) -> tuple[str, bytes, str]:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise InvalidRequest(fields={"credential": f"Give at most {MAX_PAYLOAD_BYTES} bytes."})
     secret = telling(credential)
-    if not secret:
-        raise InvalidRequest(fields={"credential": "Give the secret of the credential."})
-    return provider, payload, Secret(secret).hint() or MASK
+    # No secret has others, and the end of it is shown to people.
+    if not secret or not secret.isprintable():
+        raise InvalidRequest(fields={"credential": "Give the secret of the credential, in printable characters."})
+    return provider, payload, Secret(secret).hint()
 
 
 def origin_from(message: store_pb.Origin) -> Origin:
@@ -121,8 +124,8 @@ def error_from(error: str) -> str:
 
 
 def version_from(version: int, *, at_least: int = 1) -> int:
-    """A version's number; InvalidRequest below the least."""
-    if version < at_least:
+    """A version's number; InvalidRequest below the least, or beyond what a version can come to."""
+    if not at_least <= version < MAX_VERSION:
         raise InvalidRequest(fields={"version": f"Give a version of at least {at_least}."})
     return version
 
@@ -132,8 +135,9 @@ def owner_from(owner: str) -> str:
     return _text("owner", owner, at_least=1, at_most=64)
 
 
-def lease_seconds_from(seconds: float) -> float:
+def lease_seconds_from(duration: Duration) -> float:
     """How long a lease is wanted; InvalidRequest outside of the limits."""
+    seconds = duration.seconds + duration.nanos / 1e9
     if not 0 < seconds <= MAX_LEASE_SECONDS:
         raise InvalidRequest(fields={"duration": f"Give more than zero and at most {MAX_LEASE_SECONDS:g} seconds."})
     return seconds

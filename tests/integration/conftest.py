@@ -1,11 +1,13 @@
 """One PostgreSQL for each test process, one database for each test module."""
 
 import asyncio
+import base64
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,10 +23,11 @@ APP_PASSWORD = uuid.uuid4().hex
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A migrated database: as its administrator, and as the vault's role."""
+    """A migrated database: as its administrator, and as the vault's role. Its vaults have one master key."""
 
     admin_url: str
     app_url: str
+    master_keys: str = field(default_factory=lambda: f"test-1:{base64.b64encode(os.urandom(32)).decode()}", repr=False)
 
     async def admin(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run one statement as the superuser, who passes by row-level security."""
@@ -46,7 +49,7 @@ def short_tmp() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(short_tmp: Path) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(short_tmp / "pg", durable=False) as server:
-        asyncio.run(_migrated_template(server.admin_url))
+        fill_template(server)
         yield server
 
 
@@ -70,15 +73,16 @@ def new_database(postgres: EmbeddedPostgres) -> Database:
     asyncio.run(_execute(postgres.admin_url, f"CREATE DATABASE {name} TEMPLATE tenantvault_template"))
     return Database(
         _on(postgres.admin_url, name),
-        _on(postgres.url("tenantvault_app", APP_PASSWORD), name),
+        _as("tenantvault_app", APP_PASSWORD, _on(postgres.admin_url, name)),
     )
 
 
-async def _migrated_template(admin_url: str) -> None:
-    await _execute(admin_url, "CREATE DATABASE tenantvault_template")
-    url = _on(admin_url, "tenantvault_template")
-    await create_roles(url, APP_PASSWORD)
-    await migrate(url)
+def fill_template(postgres: EmbeddedPostgres) -> None:
+    """Make the roles, and the migrated database that all others are copies of."""
+    asyncio.run(_execute(postgres.admin_url, "CREATE DATABASE tenantvault_template"))
+    url = _on(postgres.admin_url, "tenantvault_template")
+    asyncio.run(create_roles(url, APP_PASSWORD))
+    asyncio.run(migrate(url))
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -91,3 +95,7 @@ async def _execute(url: str, statement: str) -> None:
 
 def _on(url: str, database: str) -> str:
     return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+
+def _as(user: str, password: str, url: str) -> str:
+    return urlsplit(url)._replace(netloc=f"{user}:{password}@").geturl()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.vault.credential import Mapping, Origin, OrgKey, RecordName, Resource, State
+from services.vault.credential import Mapping, OrgKey, Origin, RecordName, Resource, State
 from services.vault.keeper import Store
 from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VersionConflict
 

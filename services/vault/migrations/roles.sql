@@ -18,3 +18,5 @@ ALTER ROLE tenantvault_owner INHERIT;
 GRANT tenantvault_lookup TO tenantvault_owner;
 GRANT tenantvault_owner TO CURRENT_USER;
 GRANT USAGE, CREATE ON SCHEMA public TO tenantvault_owner WITH GRANT OPTION;
+-- So it is from PostgreSQL 15 on, and not in a cluster that was upgraded from an older one.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;

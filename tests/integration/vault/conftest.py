@@ -3,20 +3,48 @@
 import asyncio
 import base64
 import contextlib
+import io
+import json
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import grpc.aio
 import pytest
 
 from deploy.local.authority import DevelopmentAuthority
+from services.rpc import logs
 from services.rpc.server import RpcServer
 from services.vault.main import assemble
-from tenantvault.channel import open_channel
+from tenantvault.channel import call, open_channel
+from tenantvault.v1 import access_service_pb2 as access_pb
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import store_service_pb2 as store_pb
+from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceStub
+from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceStub
+from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
+from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceStub
 from tests.integration.conftest import Database
+
+if TYPE_CHECKING:
+    # They are in the stubs only.
+    from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceAsyncStub
+    from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceAsyncStub
+    from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceAsyncStub
+    from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceAsyncStub
+
+VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="11111111-2222-3333-4444-555555555555", webhook_secret="hook"))
+OTHER_VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="99999999-8888-7777-6666-000000000000"))
+TWILIO = pb.Credential(
+    twilio=pb.TwilioCredential(account_sid="AC" + "0" * 32, auth_token="f" * 32, phone_number="+15005550006")
+)
+
+
+def assistant(resource_id: str = "", role: str = "inbound") -> pb.Resource:
+    return pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id=resource_id or str(uuid.uuid4()), role=role)
 
 
 def master_keys(*names: str) -> str:
@@ -28,25 +56,64 @@ class RunningVault:
     """A vault that serves, and how to reach it as a peer."""
 
     target: str
+    server: RpcServer
     authority: DevelopmentAuthority
     environ: dict[str, str]
-    _channels: contextlib.AsyncExitStack
+    _stack: contextlib.AsyncExitStack
+    _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
     async def channel(self, peer: str) -> grpc.aio.Channel:
-        tls = self.authority.issue(peer, server=False)
-        return await self._channels.enter_async_context(open_channel(self.target, tls))
+        if peer not in self._channels:
+            channel = open_channel(self.target, self.authority.issue(peer, server=False))
+            self._channels[peer] = await self._stack.enter_async_context(channel)
+        return self._channels[peer]
+
+    async def access(self, peer: str = "voice-agent") -> "CredentialAccessServiceAsyncStub":
+        return CredentialAccessServiceStub(await self.channel(peer))
+
+    async def directory(self) -> "OrgDirectoryServiceAsyncStub":
+        return OrgDirectoryServiceStub(await self.channel("webhook-processor"))
+
+    async def status(self) -> "IntegrationStatusServiceAsyncStub":
+        return IntegrationStatusServiceStub(await self.channel("gateway"))
+
+    async def store(self) -> "IntegrationStoreServiceAsyncStub":
+        return IntegrationStoreServiceStub(await self.channel("provider"))
+
+    async def put(self, org: str, credential: pb.Credential = VAPI, *, expected: int = 0) -> int:
+        request = store_pb.PutCredentialRequest(org_id=org, credential=credential, expected_version=expected)
+        return (await call((await self.store()).PutCredential, request)).version
+
+    async def connect(
+        self, org: str, *resources: pb.Resource, credential: pb.Credential = VAPI, expected: int = 0
+    ) -> int:
+        version = await self.put(org, credential, expected=expected)
+        request = store_pb.RegisterResourcesRequest(
+            org_id=org,
+            provider=pb.PROVIDER_TWILIO if credential.WhichOneof("kind") == "twilio" else pb.PROVIDER_VAPI,
+            version=version,
+            resources=resources,
+        )
+        await call((await self.store()).RegisterResources, request)
+        return version
+
+    async def get(self, org: str, provider: "pb.Provider.ValueType" = pb.PROVIDER_VAPI) -> pb.ActiveCredential:
+        request = access_pb.GetCredentialRequest(org_id=org, provider=provider)
+        return (await call((await self.access()).GetCredential, request)).credential
 
 
 @contextlib.asynccontextmanager
-async def running_vault(environ: dict[str, str], authority: DevelopmentAuthority) -> AsyncIterator[RunningVault]:
-    async with assemble(environ) as server, contextlib.AsyncExitStack() as channels:
+async def running_vault(
+    environ: dict[str, str], authority: DevelopmentAuthority, *, ready: bool = True
+) -> AsyncIterator[RunningVault]:
+    """With `ready`, it has passed its self-check once; it is not checked again by itself."""
+    async with assemble(environ) as server, contextlib.AsyncExitStack() as stack:
         port = await server.start()
-        checking = asyncio.create_task(server.keep_checking())
-        await server.ready()
         try:
-            yield RunningVault(f"localhost:{port}", authority, environ, channels)
+            if ready:
+                assert await server.check()
+            yield RunningVault(f"localhost:{port}", server, authority, environ, stack)
         finally:
-            checking.cancel()
             await server.stop(grace=1.0)
 
 
@@ -64,7 +131,7 @@ def vault_settings(database: Database, authority: DevelopmentAuthority) -> dict[
         "TENANTVAULT_TLS_KEY": str(tls.key),
         "TENANTVAULT_TLS_CA": str(tls.authorities),
         "TENANTVAULT_DATABASE_URL": database.app_url,
-        "TENANTVAULT_MASTER_KEYS": master_keys("test-1"),
+        "TENANTVAULT_MASTER_KEYS": database.master_keys,
     }
 
 
@@ -72,3 +139,48 @@ def vault_settings(database: Database, authority: DevelopmentAuthority) -> dict[
 async def vault(vault_environ: dict[str, str], authority: DevelopmentAuthority) -> AsyncIterator[RunningVault]:
     async with running_vault(vault_environ, authority) as running:
         yield running
+
+
+@pytest.fixture
+def org() -> str:
+    return f"acme-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def other_org() -> str:
+    return f"globex-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What the process writes to its log."""
+
+    stream: io.StringIO
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    def events(self, text: str) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for line in self.text.splitlines())
+        return [line for line in lines if line["event"] == text]
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    """The log as the process's main installs it, at its most talkative."""
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in ("services", "tenantvault")]
+    handlers, levels = root.handlers, [logger.level for logger in (root, *ours)]
+    stream = io.StringIO()
+    logs.configure(level="debug", service="vault", stream=stream)
+    yield Journal(stream)
+    root.handlers = handlers
+    for logger, level in zip((root, *ours), levels, strict=True):
+        logger.setLevel(level)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 10.0) -> None:
+    """Wait until a condition holds, up to `within` seconds, however long a loaded machine takes."""
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110 - what is waited for has no event in this process
+            await asyncio.sleep(0.01)

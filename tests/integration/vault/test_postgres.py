@@ -1,4 +1,3 @@
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest

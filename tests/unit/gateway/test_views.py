@@ -22,7 +22,7 @@ from tests.unit.gateway.fakes import connected_twilio, connected_vapi
 def test_only_a_provider_that_said_yes_is_connected(
     state: pb.IntegrationState.ValueType,
     name: str,
-    connected: bool,  # noqa: FBT001 - a row of the table
+    connected: bool,
 ) -> None:
     view = views.integration(pb.Integration(provider=pb.PROVIDER_VAPI, state=state))
     assert view == {"connected": connected, "state": name}

@@ -92,7 +92,8 @@ async def test_disconnect(servicer: IntegrationServicer, verbs: FakeVerbs) -> No
 
 async def test_reconnect(servicer: IntegrationServicer, verbs: FakeVerbs) -> None:
     request = pb.IntegrationServiceReconnectRequest(org_id="acme", provider=cpb.PROVIDER_TWILIO)
-    assert 1 == (await servicer.Reconnect(request, context())).integration.version
+    answer = await servicer.Reconnect(request, context())
+    assert (1, list(REPORT.warnings)) == (answer.integration.version, list(answer.warnings))
     assert [("reconnect", "acme", Provider.TWILIO, "")] == verbs.asked
 
 

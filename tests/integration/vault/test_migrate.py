@@ -1,0 +1,164 @@
+"""The migration command on a real database."""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from deploy.local.postgres import EmbeddedPostgres
+from services.vault.migrate import Migration, MigrationError, available, create_roles, migrate
+from tests.integration.conftest import APP_PASSWORD, Database
+
+
+@pytest.fixture
+async def empty(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
+    """A database without anything in it, on a server that has the roles."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    admin = Database(postgres.admin_url, "")
+    await admin.admin(f"CREATE DATABASE {name}")
+    database = Database(urlsplit(postgres.admin_url)._replace(path=f"/{name}").geturl(), "")
+    await database.admin("GRANT USAGE, CREATE ON SCHEMA public TO tenantvault_owner WITH GRANT OPTION")
+    yield database
+    await admin.admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def applied(database: Database) -> list[str]:
+    rows = await database.admin("SELECT name FROM schema_migrations ORDER BY name")
+    return [row["name"] for row in rows]
+
+
+ONE = Migration("0001_one", "CREATE TABLE one (x int)")
+TWO = Migration("0002_two", "CREATE TABLE two (x int); INSERT INTO one VALUES (2)")
+BROKEN = Migration("0003_broken", "CREATE TABLE three (x int); INSERT INTO nowhere VALUES (3)")
+
+
+async def test_what_is_missing_is_applied_and_nothing_twice(empty: Database) -> None:
+    assert ["0001_one"] == await migrate(empty.admin_url, migrations=[ONE])
+    assert ["0002_two"] == await migrate(empty.admin_url, migrations=[ONE, TWO])
+    assert [] == await migrate(empty.admin_url, migrations=[ONE, TWO])
+    assert ["0001_one", "0002_two"] == await applied(empty)
+    owners = await empty.admin("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert ["tenantvault_owner"] == [row["tableowner"] for row in owners]
+
+
+async def test_a_migration_that_fails_leaves_nothing_of_itself(empty: Database) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await migrate(empty.admin_url, migrations=[ONE, TWO, BROKEN])
+    assert ["0001_one", "0002_two"] == await applied(empty)
+    assert [] == await empty.admin("SELECT FROM pg_tables WHERE tablename = 'three'")
+
+
+async def test_a_migration_that_was_changed_or_is_unknown_stops_before_anything_is_done(empty: Database) -> None:
+    await migrate(empty.admin_url, migrations=[ONE, TWO])
+    with pytest.raises(MigrationError, match="0001_one was changed"):
+        await migrate(empty.admin_url, migrations=[Migration("0001_one", "SELECT 1"), TWO, BROKEN])
+    with pytest.raises(MigrationError, match="0002_two, which this version does not know"):
+        await migrate(empty.admin_url, migrations=[ONE])
+
+
+async def test_of_many_at_once_each_migration_is_applied_by_one(empty: Database) -> None:
+    results = await asyncio.gather(*(migrate(empty.admin_url) for _ in range(6)))
+    names = [migration.name for migration in available()]
+    assert sorted([[], [], [], [], [], names]) == sorted(results)
+    assert names == await applied(empty)
+
+
+async def command(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
+    """Run `python -m services.vault.migrate` as an operator would."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.vault.migrate",
+        *arguments,
+        env={**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_command_applies_once_also_when_it_is_run_twice_at_the_same_time(
+    empty: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    file.write_text(empty.admin_url)
+    names = ", ".join(migration.name for migration in available())
+    results = await asyncio.gather(*(command(TENANTVAULT_MIGRATION_DATABASE_URL_FILE=str(file)) for _ in range(2)))
+    assert [(0, f"migrate: applied {names}\n", ""), (0, "migrate: up to date\n", "")] == sorted(results)
+    assert (0, "migrate: up to date\n", "") == await command(TENANTVAULT_MIGRATION_DATABASE_URL=empty.admin_url)
+
+
+async def test_the_command_makes_the_roles_first_when_asked(postgres: EmbeddedPostgres) -> None:
+    name = f"bare_{uuid.uuid4().hex[:12]}"
+    admin = Database(postgres.admin_url, "")
+    await admin.admin(f"CREATE DATABASE {name}")
+    url = urlsplit(postgres.admin_url)._replace(path=f"/{name}")
+    code, out, err = await command(
+        "--roles",
+        TENANTVAULT_MIGRATION_DATABASE_URL=url.geturl(),
+        TENANTVAULT_APP_PASSWORD=APP_PASSWORD,
+    )
+    assert (0, "") == (code, err)
+    assert out.startswith("migrate: applied 0001_vault")
+    login = await asyncpg.connect(url._replace(netloc=f"tenantvault_app:{APP_PASSWORD}@").geturl())
+    assert 0 == await login.fetchval("SELECT count(*) FROM org_credentials")
+    await login.close()
+    await admin.admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_role_that_may_not_act_as_the_owner_is_told_by_its_state(empty: Database) -> None:
+    url = urlsplit(empty.admin_url)._replace(netloc=f"tenantvault_app:{APP_PASSWORD}@").geturl()
+    code, out, err = await command(TENANTVAULT_MIGRATION_DATABASE_URL=url)
+    assert (1, "") == (code, out)
+    assert "migrate: the database refused or cannot be reached: InsufficientPrivilegeError (SQLSTATE 42501)\n" == err
+
+
+async def test_a_changed_migration_is_told_in_a_sentence(empty: Database) -> None:
+    await migrate(empty.admin_url)
+    await empty.admin("UPDATE schema_migrations SET checksum = ''")
+    code, out, err = await command(TENANTVAULT_MIGRATION_DATABASE_URL=empty.admin_url)
+    assert (1, "", "migrate: migration 0001_vault was changed after it was applied: restore the file\n") == (
+        code,
+        out,
+        err,
+    )
+
+
+@pytest.mark.parametrize("password", ["it's", 'a "quoted" $1 p@ss/w:rd %20', "x" * 200, "\\", " "])
+async def test_the_server_takes_the_password_that_the_verifier_is_of(
+    postgres: EmbeddedPostgres, database: Database, password: str
+) -> None:
+    await create_roles(postgres.admin_url, password)
+    try:
+        login = await asyncpg.connect(database.app_url, password=password)
+        await login.close()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(database.app_url, password=f"{password}x")
+    finally:
+        await create_roles(postgres.admin_url, APP_PASSWORD)
+
+
+async def test_the_roles_are_made_harmless_however_they_were(database: Database) -> None:
+    """What an administrator may set without being a superuser; the self-check finds the rest."""
+    await database.admin("ALTER ROLE tenantvault_app CREATEDB CREATEROLE INHERIT")
+    await database.admin("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    await create_roles(database.admin_url, APP_PASSWORD)
+    roles = await database.admin(
+        "SELECT rolname, rolcanlogin, rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls AS privileged"
+        "  FROM pg_roles WHERE rolname LIKE 'tenantvault%' ORDER BY rolname"
+    )
+    assert [
+        ("tenantvault_app", True, False),
+        ("tenantvault_lookup", False, False),
+        ("tenantvault_owner", False, False),
+    ] == [tuple(role.values()) for role in roles]
+    [public] = await database.admin("SELECT has_schema_privilege('tenantvault_app', 'public', 'CREATE') AS may")
+    assert not public["may"]

@@ -1,0 +1,321 @@
+"""The database away, hanging, killed: how long callers wait, what they are told, and what is there afterwards."""
+
+import asyncio
+import contextlib
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.local.authority import DevelopmentAuthority
+from deploy.local.postgres import EmbeddedPostgres
+from services.vault import postgres as module
+from tenantvault.channel import call
+from tenantvault.errors import CredentialNotFound, TenantVaultError, VaultUnavailable
+from tenantvault.v1 import access_service_pb2 as access_pb
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory_pb
+from tenantvault.v1 import status_service_pb2 as status_pb
+from tenantvault.v1 import store_service_pb2 as store_pb
+from tests.integration.conftest import Database, fill_template, new_database
+from tests.integration.vault.conftest import (
+    VAPI,
+    Journal,
+    RunningVault,
+    assistant,
+    eventually,
+    running_vault,
+)
+
+LONGEST = 15.0
+"""Seconds that a call without a nearer deadline may take, whatever the database does."""
+
+
+@pytest.fixture(scope="module")
+def postgres(short_tmp: Path) -> Iterator[EmbeddedPostgres]:
+    """A server of this module's own, to be stopped and killed. What it acknowledges is on the disk."""
+    with EmbeddedPostgres(short_tmp / "outage") as server:
+        fill_template(server)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database(postgres: EmbeddedPostgres) -> Database:
+    return new_database(postgres)
+
+
+@contextlib.contextmanager
+def away(server: EmbeddedPostgres) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+async def ask_everything(vault: RunningVault, org: str) -> list[TenantVaultError | None]:
+    store, provider = await vault.store(), await vault.access("provider")
+    resource = assistant()
+    at: dict[str, Any] = {"org_id": org, "provider": pb.PROVIDER_VAPI}
+    calls = [
+        vault.get(org),
+        call(provider.GetNewestCredential, access_pb.GetNewestCredentialRequest(**at)),
+        call(
+            (await vault.access()).ResolveCredential,
+            access_pb.ResolveCredentialRequest(
+                kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI
+            ),
+        ),
+        call(
+            (await vault.directory()).ResolveOrg,
+            directory_pb.ResolveOrgRequest(kind=resource.kind, resource_id=resource.resource_id),
+        ),
+        call((await vault.status()).ListIntegrations, status_pb.ListIntegrationsRequest(org_id=org)),
+        vault.put(org),
+        call(store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=1, resources=[resource])),
+        call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1)),
+        call(store.Disconnect, store_pb.DisconnectRequest(**at)),
+        call(store.Reconnect, store_pb.ReconnectRequest(**at)),
+        call(store.AcquireLease, store_pb.AcquireLeaseRequest(**at, owner="worker", duration=Duration(seconds=1))),
+        call(store.ReleaseLease, store_pb.ReleaseLeaseRequest(**at, owner="worker")),
+    ]
+    outcomes: list[TenantVaultError | None] = []
+    for calling in calls:
+        try:
+            await calling
+        except TenantVaultError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+async def serving(vault: RunningVault) -> bool:
+    stub = health_pb2_grpc.HealthStub(await vault.channel("anybody"))
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_while_the_database_is_away_what_is_in_memory_is_served_and_the_rest_is_told(
+    vault: RunningVault, postgres: EmbeddedPostgres, journal: Journal, org: str, other_org: str
+) -> None:
+    await vault.connect(org)
+    await vault.get(org)
+    with away(postgres):
+        async with asyncio.timeout(LONGEST):
+            outcomes = await ask_everything(vault, other_org)
+        assert [VaultUnavailable] * 12 == [type(outcome) for outcome in outcomes]
+        assert {VaultUnavailable.sentence} == {outcome.message for outcome in outcomes if outcome}
+        assert (await vault.get(org)).credential == VAPI
+        assert not await vault.server.check()
+        assert await serving(vault)
+    # Nothing is done to the vault, and it goes on.
+    await vault.connect(other_org)
+    assert (await vault.get(other_org)).credential == VAPI
+    assert await vault.server.check()
+    [trouble] = journal.events("self-check failed")
+    assert trouble["reason"].startswith("the database cannot be reached (")
+    assert [] == journal.events("a handler failed")
+
+
+async def test_a_vault_that_is_started_before_its_database_serves_when_that_comes(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, postgres: EmbeddedPostgres
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        with away(postgres):
+            vault = await stack.enter_async_context(running_vault(vault_environ, authority, ready=False))
+            checking = asyncio.ensure_future(vault.server.keep_checking())
+            stack.callback(checking.cancel)
+            assert not await serving(vault)
+        async with asyncio.timeout(LONGEST):
+            await vault.server.ready()
+        assert await serving(vault)
+
+
+@contextlib.asynccontextmanager
+async def held(database: Database) -> AsyncIterator[None]:
+    """Nobody gets at the credentials while this is open."""
+    db = await asyncpg.connect(database.admin_url)
+    try:
+        async with db.transaction():
+            await db.execute("LOCK TABLE org_credentials IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await db.close()
+
+
+@pytest.fixture
+async def hurried(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RunningVault]:
+    """A vault with less patience than it has in life, so that the tests need none."""
+    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.6)
+    async with running_vault(vault_environ, authority) as vault:
+        yield vault
+
+
+async def test_a_database_that_hangs_holds_a_call_no_longer_than_a_statement_may_take(
+    hurried: RunningVault, database: Database, org: str
+) -> None:
+    await hurried.connect(org)
+    async with held(database), asyncio.timeout(LONGEST):
+        for calling in (hurried.get(org), hurried.put(org, expected=1)):
+            with pytest.raises(VaultUnavailable):
+                await calling
+    assert (await hurried.get(org)).credential == VAPI
+
+
+async def test_when_all_connections_are_in_use_the_next_call_is_told_so_soon(
+    hurried: RunningVault, database: Database, org: str
+) -> None:
+    """Ten calls hang; those behind them wait for a connection only so long, and health stays what it was."""
+    await hurried.connect(org)
+    async with held(database), asyncio.timeout(LONGEST):
+        hanging = [asyncio.ensure_future(hurried.get(f"org-{number}")) for number in range(10)]
+        await eventually(lambda: waiting_for_locks(database, 10))
+        assert not await hurried.server.check()
+        with pytest.raises(VaultUnavailable):
+            await hurried.get(org)
+        assert await serving(hurried)
+        outcomes = await asyncio.gather(*hanging, return_exceptions=True)
+    assert {VaultUnavailable} == set(map(type, outcomes))
+    assert (await hurried.get(org)).credential == VAPI
+
+
+async def waiting_for_locks(database: Database, number: int) -> bool:
+    [row] = await database.admin(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return bool(row["count"] >= number)
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+async def test_a_connection_that_is_cut_in_the_middle_is_told_and_replaced(
+    vault: RunningVault, database: Database, org: str, end: str
+) -> None:
+    await vault.connect(org)
+    async with held(database), asyncio.timeout(LONGEST):
+        hanging = [asyncio.ensure_future(calling) for calling in (vault.get(org), vault.put(org, expected=1))]
+        await eventually(lambda: waiting_for_locks(database, 2))
+        await database.admin(
+            f"SELECT {end}(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        outcomes = await asyncio.gather(*hanging, return_exceptions=True)
+    assert [VaultUnavailable] * 2 == [type(outcome) for outcome in outcomes]
+    assert (await vault.get(org)).credential == VAPI
+    assert 1 == await vault.put(org, expected=1)
+
+
+async def test_a_vault_can_be_stopped_while_the_database_hangs(
+    vault_environ: dict[str, str],
+    authority: DevelopmentAuthority,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    org: str,
+) -> None:
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.6)
+    async with contextlib.AsyncExitStack() as stack:
+        vault = await stack.enter_async_context(running_vault(vault_environ, authority))
+        async with held(database), asyncio.timeout(LONGEST):
+            hanging = asyncio.ensure_future(vault.get(org))
+            await eventually(lambda: waiting_for_locks(database, 1))
+            await vault.server.stop(grace=0)
+            with pytest.raises(TenantVaultError):
+                await hanging
+            await stack.aclose()
+
+
+async def test_a_change_whose_caller_gives_up_is_made_or_not_and_what_is_read_is_what_is_stored(
+    vault: RunningVault, database: Database, org: str
+) -> None:
+    await vault.connect(org)
+    await vault.get(org)
+    store = await vault.store()
+    request = store_pb.DisconnectRequest(org_id=org, provider=pb.PROVIDER_VAPI)
+    async with held(database):
+        giving_up = asyncio.ensure_future(call(store.Disconnect, request))
+        await eventually(lambda: waiting_for_locks(database, 1))
+        giving_up.cancel()
+        await asyncio.gather(giving_up, return_exceptions=True)
+        assert (await vault.get(org)).credential == VAPI
+
+    async def is_disconnected() -> bool:
+        [row] = await database.admin("SELECT is_active FROM org_credentials WHERE org_id = $1", org)
+        return not row["is_active"]
+
+    async def is_not_read() -> bool:
+        try:
+            await vault.get(org)
+        except CredentialNotFound:
+            return True
+        return False
+
+    await eventually(is_disconnected)
+    await eventually(is_not_read)
+
+
+async def test_what_was_acknowledged_before_a_kill_is_there_with_its_event(
+    vault: RunningVault, postgres: EmbeddedPostgres, database: Database
+) -> None:
+    acknowledged: list[tuple[str, str]] = []
+    enough = asyncio.Event()
+
+    async def work(number: int) -> None:
+        store = await vault.store()
+        while True:
+            org = f"kill-{number}-{uuid.uuid4().hex[:8]}"
+            try:
+                await vault.put(org)
+                acknowledged.append((org, "credential.put"))
+                register = store_pb.RegisterResourcesRequest(
+                    org_id=org, provider=pb.PROVIDER_VAPI, version=1, resources=[assistant(org)]
+                )
+                await call(store.RegisterResources, register)
+                acknowledged.append((org, "credential.activate"))
+                await call(store.Disconnect, store_pb.DisconnectRequest(org_id=org, provider=pb.PROVIDER_VAPI))
+                acknowledged.append((org, "credential.disconnect"))
+            except VaultUnavailable:
+                return
+            if len(acknowledged) > 120:
+                enough.set()
+
+    workers = [asyncio.ensure_future(work(number)) for number in range(8)]
+    async with asyncio.timeout(30):
+        await enough.wait()
+        postgres.kill()
+        await asyncio.gather(*workers)
+        postgres.start()
+    events = await database.admin("SELECT org_id, action FROM audit_events WHERE org_id LIKE 'kill-%'")
+    kept = {(event["org_id"], event["action"]) for event in events}
+    assert set(acknowledged) <= kept
+    # And of what was not acknowledged nothing is there by halves.
+    rows = await database.admin(
+        "SELECT o.org_id, o.generation, coalesce(c.version, 0) AS version, coalesce(c.is_active, false) AS is_active,"
+        "       (SELECT count(*) FROM credential_versions v WHERE v.org_id = o.org_id) AS versions,"
+        "       (SELECT count(*) FROM assistant_org_mapping m WHERE m.org_id = o.org_id) AS mappings"
+        "  FROM orgs o LEFT JOIN org_credentials c USING (org_id) WHERE o.org_id LIKE 'kill-%'"
+    )
+    actions = Counter(org for org, _ in kept)
+    for row in rows:
+        org = row["org_id"]
+        done = [(org, f"credential.{action}") in kept for action in ("put", "activate", "disconnect")]
+        put, activated, disconnected = done
+        assert (actions[org], put, activated, activated, activated and not disconnected) == (
+            row["generation"],
+            row["versions"] == 1,
+            row["version"] == 1,
+            row["mappings"] == 1,
+            row["is_active"],
+        )
+    # The vault was not restarted.
+    connected = next(row["org_id"] for row in rows if row["version"])
+    store = await vault.store()
+    await call(store.Reconnect, store_pb.ReconnectRequest(org_id=connected, provider=pb.PROVIDER_VAPI))
+    assert (await vault.get(connected)).credential == VAPI

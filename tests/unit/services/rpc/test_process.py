@@ -1,0 +1,90 @@
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+import pytest
+import uvloop
+
+from services.rpc import process
+
+CANARY = "canary-9c4e"
+
+Serve = Callable[[Mapping[str, str]], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("TENANTVAULT_LOG_LEVEL", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    for name in ("services", "tenantvault"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def raising(error: BaseException) -> Serve:
+    async def serve(_: Mapping[str, str]) -> None:
+        raise error
+
+    return serve
+
+
+def test_a_process_that_ends_well_ends_with_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def serve(environ: Mapping[str, str]) -> None:
+        seen.append((environ["SETTING"], type(asyncio.get_running_loop())))
+
+    monkeypatch.setenv("SETTING", "value")
+    assert 0 == process.run("vault", serve)
+    assert [("value", uvloop.Loop)] == seen
+
+
+@pytest.mark.parametrize("error", [ValueError("SETTING is missing: set it"), OSError("SETTING is missing: set it")])
+def test_a_wrong_setting_is_one_sentence_and_two(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == process.run("vault", raising(error))
+    assert ("", "vault: SETTING is missing: set it\n") == tuple(capsys.readouterr())
+
+
+def test_a_wrong_log_level_is_one_sentence_and_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(_: Mapping[str, str]) -> None:
+        raise AssertionError("it was not to be started")
+
+    monkeypatch.setenv("TENANTVAULT_LOG_LEVEL", "loud")
+    assert 2 == process.run("vault", serve)
+    assert capsys.readouterr().err.startswith("vault: TENANTVAULT_LOG_LEVEL is 'loud'")
+
+
+def test_a_key_that_interrupts_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 130 == process.run("vault", raising(KeyboardInterrupt()))
+    assert ("", "") == tuple(capsys.readouterr())
+
+
+def test_whatever_else_ends_it_is_logged_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 1 == process.run("vault", raising(RuntimeError(CANARY)))
+    told = capsys.readouterr().err
+    [event] = [json.loads(line) for line in told.splitlines()]
+    assert ("the process failed", "builtins.RuntimeError") == (event["event"], event["error"])
+    assert CANARY not in told
+
+
+def test_an_error_that_nobody_waited_for_is_logged_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve(_: Mapping[str, str]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.create_future().set_exception(ValueError(CANARY))
+        loop.call_soon(lambda: int(CANARY))
+        loop.call_exception_handler({"message": CANARY})
+        await asyncio.sleep(0)
+
+    assert 0 == process.run("vault", serve)
+    told = capsys.readouterr().err
+    events = [json.loads(line) for line in told.splitlines()]
+    assert ["an error that nobody waited for"] * 3 == [event["event"] for event in events]
+    assert {"builtins.ValueError", None} == {event.get("error") for event in events}
+    assert CANARY not in told

@@ -1,0 +1,183 @@
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.vault.seal import KEY_BYTES, SALT_BYTES, SCHEME, Unreadable, associated_data, seal, unlock
+
+VECTORS = json.loads(Path("tests/vectors/seal.json").read_text())
+
+KEY, SALT, ASSOCIATED, PLAINTEXT = bytes(range(32)), bytes(range(32, 64)), b"who and what", b"a secret of acme"
+SEALED = seal(KEY, PLAINTEXT, ASSOCIATED, salt=SALT)
+COMMITMENT = slice(1 + SALT_BYTES, 1 + SALT_BYTES + 32)
+BODY = 1 + SALT_BYTES + 32
+
+keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
+parts = st.lists(st.text(st.characters(codec="utf-8"), max_size=8) | st.integers(0, 2**64 - 1))
+
+
+def derived(key: bytes, salt: bytes) -> tuple[bytes, bytes]:
+    """HKDF-SHA256 of RFC 5869 by hand: the record's key and the commitment to it."""
+    extracted = hmac.digest(salt, key, "sha256")
+    first = hmac.digest(extracted, b"tenantvault/seal/1\x01", "sha256")
+    return first, hmac.digest(extracted, first + b"tenantvault/seal/1\x02", "sha256")
+
+
+def opened(sealed: bytes, *, key: bytes = KEY, associated: bytes = ASSOCIATED) -> bytes:
+    return unlock(key, sealed, associated).open()
+
+
+@given(key=keys, plaintext=st.binary(), associated=st.binary())
+def test_what_was_sealed_opens(key: bytes, plaintext: bytes, associated: bytes) -> None:
+    sealed = seal(key, plaintext, associated)
+    assert plaintext == opened(sealed, key=key, associated=associated)
+    assert not plaintext or len(plaintext) < 8 or plaintext not in sealed
+
+
+def test_the_same_plaintext_is_sealed_under_another_key_each_time() -> None:
+    once, again = (seal(KEY, PLAINTEXT, ASSOCIATED) for _ in range(2))
+    assert once[1:BODY] != again[1:BODY]
+    assert once[BODY:] != again[BODY:]
+
+
+@pytest.mark.parametrize("vector", VECTORS["seal"], ids=lambda vector: f"{len(vector['plaintext']) // 2} bytes")
+def test_a_vector_is_sealed_and_opens_as_ever(vector: dict[str, str]) -> None:
+    key, salt, associated, plaintext, sealed = (
+        bytes.fromhex(vector[name]) for name in ("key", "salt", "associated", "plaintext", "sealed")
+    )
+    assert plaintext == opened(sealed, key=key, associated=associated)
+    assert sealed == seal(key, plaintext, associated, salt=salt)
+
+
+@pytest.mark.parametrize("vector", VECTORS["seal"], ids=lambda vector: f"{len(vector['plaintext']) // 2} bytes")
+def test_a_record_is_made_of_what_the_docstring_says(vector: dict[str, str]) -> None:
+    key, salt, associated, plaintext, sealed = (
+        bytes.fromhex(vector[name]) for name in ("key", "salt", "associated", "plaintext", "sealed")
+    )
+    record_key, commitment = derived(key, salt)
+    ciphertext = AESGCM(record_key).encrypt(bytes(12), plaintext, associated)
+    assert sealed == b"\x01" + salt + commitment + ciphertext
+    assert len(plaintext) + 1 + 32 + 32 + 16 == len(sealed)
+
+
+@pytest.mark.parametrize("position", range(len(SEALED)))
+def test_a_record_with_any_byte_changed_does_not_open(position: int) -> None:
+    for flip in (0x01, 0x80, 0xFF):
+        changed = bytearray(SEALED)
+        changed[position] ^= flip
+        with pytest.raises(Unreadable):
+            opened(bytes(changed))
+
+
+@pytest.mark.parametrize("length", range(len(SEALED)))
+def test_a_record_cut_anywhere_does_not_open(length: int) -> None:
+    with pytest.raises(Unreadable):
+        opened(SEALED[:length])
+    with pytest.raises(Unreadable):
+        opened(SEALED[-length:] if length else b"")
+
+
+@given(more=st.binary(min_size=1))
+def test_a_record_with_more_behind_it_does_not_open(more: bytes) -> None:
+    with pytest.raises(Unreadable):
+        opened(SEALED + more)
+
+
+@given(scheme=st.integers(0, 255).filter(lambda scheme: scheme != SCHEME))
+def test_an_unknown_scheme_does_not_open(scheme: int) -> None:
+    with pytest.raises(Unreadable):
+        opened(bytes([scheme]) + SEALED[1:])
+
+
+@given(noise=st.binary(max_size=200))
+def test_bytes_that_were_never_sealed_do_not_open(noise: bytes) -> None:
+    for sealed in (noise, bytes([SCHEME]) + noise):
+        with pytest.raises(Unreadable):
+            opened(sealed)
+
+
+@given(key=keys.filter(lambda key: key != KEY))
+def test_another_key_is_refused_before_anything_is_decrypted(key: bytes) -> None:
+    with pytest.raises(Unreadable):
+        unlock(key, SEALED, ASSOCIATED)
+
+
+@given(associated=st.binary().filter(lambda associated: associated != ASSOCIATED))
+def test_other_associated_data_does_not_open(associated: bytes) -> None:
+    record = unlock(KEY, SEALED, associated)
+    with pytest.raises(Unreadable):
+        record.open()
+
+
+def test_a_ciphertext_that_the_cipher_would_take_is_refused_without_its_commitment() -> None:
+    record_key, commitment = derived(KEY, SALT)
+    assert SEALED[COMMITMENT] == commitment
+    assert AESGCM(record_key).decrypt(bytes(12), SEALED[BODY:], ASSOCIATED) == PLAINTEXT
+    for other in (bytes(32), bytes(byte ^ 1 for byte in commitment), derived(KEY, bytes(32))[1]):
+        with pytest.raises(Unreadable):
+            unlock(KEY, SEALED[: 1 + SALT_BYTES] + other + SEALED[BODY:], ASSOCIATED)
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
+def test_a_key_that_has_not_32_bytes_is_a_mistake_and_not_a_bad_record(length: int) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        seal(bytes(length), PLAINTEXT, ASSOCIATED)
+    with pytest.raises(ValueError, match="32 bytes"):
+        unlock(bytes(length), SEALED, ASSOCIATED)
+
+
+def test_a_record_shows_neither_key_nor_ciphertext() -> None:
+    shown = repr(unlock(KEY, SEALED, ASSOCIATED))
+    assert repr(ASSOCIATED) in shown
+    assert "aead" not in shown
+    assert repr(SEALED[BODY:]) not in shown
+
+
+def test_what_is_refused_does_not_say_why() -> None:
+    causes = [b"", SEALED[:-1], b"\x02" + SEALED[1:], SEALED[:-1] + b"\0", SEALED[:40] + b"\0" * 8 + SEALED[48:]]
+    for sealed in causes:
+        with pytest.raises(Unreadable) as refused:
+            opened(sealed)
+        assert refused.value.args == ()
+        assert refused.value.__cause__ is None
+
+
+@given(one=parts, other=parts)
+def test_no_two_sequences_of_parts_encode_alike(one: list[str | int], other: list[str | int]) -> None:
+    alike = associated_data(*one) == associated_data(*other)
+    assert (list(map(encoded, one)) == list(map(encoded, other))) == alike
+
+
+@given(sequence=st.lists(st.binary(max_size=6)))
+def test_the_parts_can_be_read_back(sequence: list[bytes]) -> None:
+    rest, found = associated_data(*sequence), []
+    while rest:
+        length = int.from_bytes(rest[:4])
+        found.append(rest[4 : 4 + length])
+        rest = rest[4 + length :]
+    assert sequence == found
+
+
+def encoded(part: str | int) -> bytes:
+    return part.to_bytes(8) if isinstance(part, int) else part.encode()
+
+
+def test_moving_a_letter_between_neighbours_gives_other_associated_data() -> None:
+    spellings = [("ab", "c"), ("a", "bc"), ("abc", ""), ("", "abc"), ("abc",), ("a", "b", "c")]
+    assert len(spellings) == len({associated_data(*spelling) for spelling in spellings})
+
+
+@pytest.mark.parametrize("number", [-1, 2**64])
+def test_a_number_that_does_not_fit_is_not_cut(number: int) -> None:
+    with pytest.raises(OverflowError):
+        associated_data(number)
+
+
+@pytest.mark.parametrize("vector", VECTORS["associated_data"], ids=lambda vector: str(vector["parts"]))
+def test_associated_data_is_encoded_as_ever(vector: dict[str, Any]) -> None:
+    assert vector["encoded"] == associated_data(*vector["parts"]).hex()

@@ -1,0 +1,343 @@
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.rpc import middleware
+from services.vault import wire
+from services.vault.credential import Integration, Origin, Plaintext, RecordName, Resource, State
+from tenantvault.credentials import Provider, ResourceKind
+from tenantvault.errors import InvalidRequest
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import store_service_pb2 as store_pb
+
+API_KEY = "5f2c1e9a-0000-4000-8000-0000canary01"
+VAPI = pb.Credential(vapi=pb.VapiCredential(api_key=API_KEY, webhook_secret="whsec"))
+MOMENT = datetime(2026, 11, 23, 20, 36, 0, 123456, tzinfo=UTC)
+
+texts = st.text(st.characters(codec="utf-8"))
+numbers = st.integers(-(2**31), 2**31 - 1)
+
+
+@pytest.fixture(autouse=True)
+def call() -> Iterator[middleware.Call]:
+    call = middleware.Call("/a/b", "request-0001", "provider")
+    token = middleware._current.set(call)
+    yield call
+    middleware._current.reset(token)
+
+
+def refused(check: Callable[[], Any]) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        check()
+    return caught.value
+
+
+@pytest.mark.parametrize("org_id", ["a", "0", "acme", "acme-2", "acme_2", "a" * 63, "a--b", "0-", "a_"])
+def test_an_org_id_is_taken_as_it_is(org_id: str) -> None:
+    assert org_id == wire.org_from(org_id)
+
+
+@pytest.mark.parametrize(
+    "org_id",
+    [
+        "",
+        "-a",
+        "_a",
+        "A",
+        "acmE",
+        "a" * 64,
+        "a b",
+        "a\n",
+        "\na",
+        "a.b",
+        "a/b",
+        "ä",
+        "a\u0661",
+        "acme\0",
+        "%",
+        "a\u200b",
+        "ª",
+    ],
+)
+def test_anything_else_is_no_org_id(org_id: str) -> None:
+    error = refused(lambda: wire.org_from(org_id))
+    assert ["org_id"] == list(error.fields)
+
+
+def test_the_names_of_providers_and_kinds_are_those_that_clients_use() -> None:
+    assert {f"PROVIDER_{provider.name}": provider.value for provider in Provider} == {
+        pb.Provider.Name(number): name  # type: ignore[arg-type]  # an enum's number
+        for number, name in wire.PROVIDERS.items()
+    }
+    assert {f"RESOURCE_KIND_{kind.name}": kind.value for kind in ResourceKind} == {
+        pb.ResourceKind.Name(number): name  # type: ignore[arg-type]  # an enum's number
+        for number, name in wire.KINDS.items()
+    }
+
+
+def test_the_contract_names_no_provider_kind_or_state_that_is_unknown_here() -> None:
+    assert set(pb.Provider.values()) - {pb.PROVIDER_UNSPECIFIED} == set(wire.PROVIDERS)
+    assert set(pb.ResourceKind.values()) - {pb.RESOURCE_KIND_UNSPECIFIED} == set(wire.KINDS)
+    assert {f"INTEGRATION_STATE_{state.name}" for state in State} == set(pb.IntegrationState.keys()) - {
+        "INTEGRATION_STATE_UNSPECIFIED"
+    }
+
+
+def test_every_kind_of_credential_of_the_contract_can_be_stored() -> None:
+    assert set(wire._SHAPES) == {field.name for field in pb.Credential.DESCRIPTOR.oneofs_by_name["kind"].fields}
+
+
+@pytest.mark.parametrize("number", [0, 6, -1, 2**31 - 1])
+def test_an_unknown_provider_or_kind_is_refused(number: int) -> None:
+    assert ["provider"] == list(refused(lambda: wire.provider_from(number)).fields)
+    assert ["kind"] == list(refused(lambda: wire.resource_key_from(number, "r")).fields)
+
+
+@pytest.mark.parametrize("resource_id", ["", "x" * 257, "ä" * 129, "a\nb", "a\0", "\x7f", "\u2028"])
+def test_a_resource_id_is_short_printable_text(resource_id: str) -> None:
+    assert ["resource_id"] == list(refused(lambda: wire.resource_key_from(1, resource_id)).fields)
+
+
+@pytest.mark.parametrize("resource_id", ["x", "x" * 256, "ä" * 128, "+15005550006", "with space"])
+def test_a_resource_id_is_taken_as_it_is(resource_id: str) -> None:
+    assert ("vapi_assistant", resource_id) == wire.resource_key_from(1, resource_id)
+
+
+@pytest.mark.parametrize("role", ["Inbound", "in bound", "x" * 33, "a\n", "ä"])
+def test_a_role_is_a_short_word(role: str) -> None:
+    message = pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r", role=role)
+    assert ["role"] == list(refused(lambda: wire.resource_from(message)).fields)
+
+
+def test_resources_are_taken_in_their_order() -> None:
+    messages = [pb.Resource(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id=f"+{n}", role="voice") for n in (3, 1, 2)]
+    assert [Resource("phone_number", f"+{n}", "voice") for n in (3, 1, 2)] == wire.resources_from(messages)
+    assert [] == wire.resources_from([])
+
+
+def test_a_resource_twice_or_too_many_are_refused() -> None:
+    resource = pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r", role="inbound")
+    again = pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r", role="outbound")
+    many = [pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id=f"r{n}") for n in range(101)]
+    assert 100 == len(wire.resources_from(many[:100]))
+    for messages in ([resource, again], many):
+        assert ["resources"] == list(refused(lambda messages=messages: wire.resources_from(messages)).fields)  # type: ignore[misc]  # bound at once
+
+
+def test_a_credential_is_sealed_as_it_came_with_a_hint() -> None:
+    provider, payload, hint = wire.payload_from(VAPI)
+    assert ("vapi", VAPI, "••••ry01") == (provider, pb.Credential.FromString(payload), hint)
+
+
+@pytest.mark.parametrize(
+    ("twilio", "hint"),
+    [
+        (pb.TwilioCredential(auth_token="t" * 28 + "1234", api_key_secret="s" * 28 + "5678"), "••••1234"),
+        (pb.TwilioCredential(api_key_secret="s" * 28 + "5678"), "••••5678"),
+        (pb.TwilioCredential(auth_token="short"), "••••"),
+    ],
+)
+def test_the_hint_is_the_end_of_the_secret_that_tells_two_apart(twilio: pb.TwilioCredential, hint: str) -> None:
+    provider, _, found = wire.payload_from(pb.Credential(twilio=twilio))
+    assert ("twilio", hint) == (provider, found)
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pb.Credential(),
+        pb.Credential(vapi=pb.VapiCredential()),
+        pb.Credential(vapi=pb.VapiCredential(webhook_secret="only")),
+        pb.Credential(twilio=pb.TwilioCredential(account_sid="AC" + "0" * 32)),
+        pb.Credential(vapi=pb.VapiCredential(api_key="x" * 17_000)),
+        pb.Credential(vapi=pb.VapiCredential(api_key="x", webhook_secret="x" * 17_000)),
+        pb.Credential(vapi=pb.VapiCredential(api_key="canary-0123456789\0")),
+        pb.Credential(vapi=pb.VapiCredential(api_key="canary-0123456789\n")),
+        pb.Credential(vapi=pb.VapiCredential(api_key="canary\x1b[31m-0123456789")),
+    ],
+    ids=lambda credential: f"{str(credential)[:30]!r}",
+)
+def test_a_credential_without_its_secret_or_too_long_is_refused(credential: pb.Credential) -> None:
+    error = refused(lambda: wire.payload_from(credential))
+    assert ["credential"] == list(error.fields)
+    assert "canary" not in f"{error} {error.fields}"
+
+
+def test_the_same_credential_is_always_the_same_bytes() -> None:
+    again = pb.Credential.FromString(VAPI.SerializeToString())
+    assert wire.payload_from(VAPI)[1] == wire.payload_from(again)[1]
+
+
+def test_a_change_is_the_calling_peers_on_behalf_of_whom_it_says(call: middleware.Call) -> None:
+    origin = wire.origin_from(store_pb.Origin(on_behalf_of="ada@example.com"))
+    assert Origin("provider", "ada@example.com", "request-0001") == origin
+    assert Origin("provider", "", "request-0001") == wire.origin_from(store_pb.Origin())
+    assert ["origin.on_behalf_of"] == list(
+        refused(lambda: wire.origin_from(store_pb.Origin(on_behalf_of="x" * 257))).fields
+    )
+
+
+@pytest.mark.parametrize(("version", "at_least"), [(0, 1), (-1, 0), (-(2**63), 0), (2**53, 0), (2**63 - 1, 1)])
+def test_a_version_out_of_bounds_is_refused(version: int, at_least: int) -> None:
+    assert ["version"] == list(refused(lambda: wire.version_from(version, at_least=at_least)).fields)
+
+
+def test_a_version_is_taken_as_it_is() -> None:
+    assert (0, 1, 2**53 - 1) == (wire.version_from(0, at_least=0), wire.version_from(1), wire.version_from(2**53 - 1))
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [
+        Duration(),
+        Duration(seconds=-1),
+        Duration(nanos=-1),
+        Duration(seconds=300, nanos=1),
+        Duration(seconds=301),
+        Duration(seconds=2**63 - 1),
+        Duration(seconds=-(2**63)),
+    ],
+    ids=str,
+)
+def test_a_lease_has_a_length_within_bounds(duration: Duration) -> None:
+    assert ["duration"] == list(refused(lambda: wire.lease_seconds_from(duration)).fields)
+
+
+def test_a_lease_is_as_long_as_it_says() -> None:
+    assert (300.0, 0.5) == (
+        wire.lease_seconds_from(Duration(seconds=300)),
+        wire.lease_seconds_from(Duration(nanos=500_000_000)),
+    )
+
+
+@pytest.mark.parametrize("owner", ["", "x" * 65, "a\nb"])
+def test_an_owner_is_short_text(owner: str) -> None:
+    assert ["owner"] == list(refused(lambda: wire.owner_from(owner)).fields)
+
+
+def test_a_refusal_is_a_sentence_of_bounded_length() -> None:
+    assert "x" * 1000 == wire.error_from("x" * 1000)
+    for error in ("x" * 1001, "two\nlines"):
+        assert ["error"] == list(refused(lambda error=error: wire.error_from(error)).fields)  # type: ignore[misc]  # bound at once
+
+
+CHECKS: dict[str, Callable[..., Any]] = {
+    "org": wire.org_from,
+    "owner": wire.owner_from,
+    "error": wire.error_from,
+}
+
+
+@given(text=texts, number=numbers, big=st.integers(-(2**63), 2**63 - 1))
+@example(text="\0", number=0, big=2**63 - 1)
+def test_no_text_and_no_number_gives_anything_but_itself_or_a_refusal(text: str, number: int, big: int) -> None:
+    for check in CHECKS.values():
+        outcome = tried(check, text)
+        assert outcome in {text, None}
+    outcome = tried(wire.version_from, big)
+    assert outcome in {big, None}
+    outcome = tried(wire.provider_from, number)
+    assert outcome is None or number in wire.PROVIDERS
+    outcome = tried(wire.resource_key_from, number, text)
+    assert outcome is None or (outcome[1] == text and "\0" not in text)
+
+
+@given(data=st.binary(max_size=64) | st.builds(lambda b: VAPI.SerializeToString() + b, st.binary(max_size=16)))
+def test_no_message_gives_anything_but_nouns_or_a_refusal(data: bytes) -> None:
+    checks: dict[Any, Callable[[Any], Any]] = {
+        pb.Credential: wire.payload_from,
+        pb.Resource: wire.resource_from,
+        store_pb.Origin: wire.origin_from,
+        Duration: wire.lease_seconds_from,
+        store_pb.RegisterResourcesRequest: lambda request: wire.resources_from(request.resources),
+    }
+    for kind, check in checks.items():
+        try:
+            message = kind.FromString(data)
+        except Exception:  # noqa: BLE001 - these bytes are no such message
+            continue
+        tried(check, message)
+
+
+def tried(check: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return check(*given)
+    except InvalidRequest as refusal:
+        error = refusal
+    assert error.fields
+    return None
+
+
+def plaintext(**changes: Any) -> Plaintext:
+    return Plaintext(
+        **{
+            "name": RecordName("acme", "vapi", 3, "k1"),
+            "payload": VAPI.SerializeToString(),
+            "resources": (Resource("vapi_assistant", "r1", "inbound"),),
+            "last_verified_at": MOMENT,
+            "generation": 7,
+            **changes,
+        }
+    )
+
+
+def test_an_opened_credential_becomes_the_contracts_message() -> None:
+    message = wire.active_message(plaintext())
+    assert (
+        pb.ActiveCredential(
+            org_id="acme",
+            provider=pb.PROVIDER_VAPI,
+            version=3,
+            credential=VAPI,
+            resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r1", role="inbound")],
+            last_verified_at=message.last_verified_at,
+            generation=7,
+        )
+        == message
+    )
+    assert MOMENT == message.last_verified_at.ToDatetime(tzinfo=UTC)
+
+
+def test_a_moment_that_there_was_not_is_absent() -> None:
+    assert not wire.active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
+    shown = wire.integration_message(Integration(provider="vapi", state=State.EMPTY))
+    assert not shown.HasField("last_verified_at")
+    assert not shown.HasField("connected_at")
+
+
+@given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
+def test_a_moment_keeps_its_microseconds(moment: datetime) -> None:
+    for told in (moment, moment.astimezone(timezone(timedelta(hours=5, minutes=30)))):
+        message = wire.active_message(plaintext(last_verified_at=told))
+        assert moment == message.last_verified_at.ToDatetime(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("provider", wire.PROVIDERS.values())
+@pytest.mark.parametrize("state", State)
+def test_an_integration_becomes_the_contracts_message(provider: str, state: State) -> None:
+    integration = Integration(
+        provider=provider,
+        state=state,
+        version=1,
+        latest_version=2,
+        hint="••••ry01",
+        resources=[Resource("phone_number", "+15005550006", "voice")],
+        last_verified_at=MOMENT,
+        verification_error="Refused.",
+        connected_at=MOMENT,
+    )
+    message = wire.integration_message(integration)
+    assert (provider, state.name, 1, 2, "••••ry01", "Refused.") == (
+        wire.PROVIDERS[message.provider],
+        pb.IntegrationState.Name(message.state).removeprefix("INTEGRATION_STATE_"),
+        message.version,
+        message.latest_version,
+        message.hint,
+        message.verification_error,
+    )
+    assert MOMENT == message.connected_at.ToDatetime(tzinfo=UTC) == message.last_verified_at.ToDatetime(tzinfo=UTC)
