@@ -57,7 +57,14 @@ def _server(directory: Path) -> "subprocess.Popen[bytes]":
     """Something that looks like a server to /proc."""
     program = directory.parent / "postgres"
     program.symlink_to("/bin/cat")
-    return subprocess.Popen((str(program),), executable=program, cwd=directory, stdin=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    server = subprocess.Popen((str(program),), executable=program, cwd=directory, stdin=pipe, stdout=pipe, bufsize=0)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    # Popen returns while the kernel still gives the process its name; once it answers, it has it.
+    server.stdin.write(b"x")
+    assert server.stdout.read(1) == b"x"
+    return server
 
 
 def test_a_server_that_is_ending_is_waited_for(data: Path) -> None:
