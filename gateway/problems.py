@@ -37,7 +37,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "PERMISSION_DENIED": Row(403, "Not allowed"),
         "CREDENTIAL_NOT_FOUND": Row(404, "Not connected"),
         "RESOURCE_NOT_FOUND": Row(404, "Not found"),
-        "VERSION_CONFLICT": Row(409, "Changed meanwhile", retryable=True),
+        "VERSION_CONFLICT": Row(409, "Changed meanwhile"),
         "RESOURCE_CONFLICT": Row(409, "In use elsewhere"),
         "LEASE_HELD": Row(409, "Busy", retryable=True),
         "INVALID_CREDENTIALS": Row(422, "The provider refused the credential"),

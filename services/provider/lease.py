@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
+from services.provider.provider import MayComeAbout
 from tenantvault.credentials import Provider
-from tenantvault.errors import LeaseHeld, TenantVaultError, VaultUnavailable
+from tenantvault.errors import DeadlineExceeded, LeaseHeld, TenantVaultError, VaultUnavailable
 
 _POLL: Final = 0.5
 _OWNER_BYTES: Final = 16
@@ -63,8 +64,9 @@ class Leases:
     async def hold(self, org_id: str, provider: Provider, *, patience: float) -> AsyncIterator[str]:
         """Hold the lease while the body runs; gives its owner.
 
-        The body is cancelled when the lease is lost. A lease under which work was cut off is left to run out: a request
-        of that work may still be on its way, and what it makes must be visible before another worker looks.
+        The body is cancelled when the lease is lost. A lease under which work was cut off, or ended in MayComeAbout,
+        is left to run out: a request of that work may still be on its way, and what it makes must be visible before
+        another worker looks.
 
         Raises:
             LeaseHeld: others had it for `patience` seconds, or took it over.
@@ -92,6 +94,10 @@ class Leases:
             except LeaseHeld as held:
                 # Work usually ends long before its lease would.
                 await self._sleep(min(held.retry_after or _POLL, _POLL) * (0.5 + self._jitter()))
+            except (asyncio.CancelledError, DeadlineExceeded):
+                # The vault may have given it all the same.
+                await asyncio.shield(self._give_back(org_id, provider, owner))
+                raise
             else:
                 return asked + self._seconds
 
@@ -111,6 +117,8 @@ class Leases:
                 raise
             _log.warning("lost a lease", extra={"org": org_id, "provider": provider.value})
             raise reason if isinstance(reason, LeaseHeld) else VaultUnavailable() from None
+        except MayComeAbout:
+            raise
         except Exception:
             await self._give_back(org_id, provider, owner)
             raise

@@ -141,6 +141,7 @@ class Outbound:
         Raises:
             ProviderUnavailable: no answer within WHOLE_SECONDS.
             AnswerTooLarge: more than LARGEST_ANSWER bytes.
+            ProviderUnknownAnswer: compressed, although that was not asked for.
         """
         give_up = self._clock() + WHOLE_SECONDS
         request = self._client.build_request(method, url, params=params, headers=headers, json=body)
@@ -171,8 +172,8 @@ class Outbound:
         except (httpx.RequestError, TimeoutError) as error:
             outcome = {"failure": type(error).__name__}
             return None
-        except AnswerTooLarge:
-            outcome = {"failure": AnswerTooLarge.__name__}
+        except ProviderUnknownAnswer as error:
+            outcome = {"failure": type(error).__name__}
             raise
         else:
             outcome = {"status": answer.status}
@@ -185,6 +186,8 @@ class Outbound:
     async def _exchange(self, request: httpx.Request, auth: httpx.BasicAuth | None) -> Answer:
         response = await self._client.send(request, auth=auth, stream=True)
         try:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise ProviderUnknownAnswer  # it was not asked for, and may be any size when it is unpacked
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk

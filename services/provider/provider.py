@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from tenantvault.credentials import Credential, Resource
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import ProviderRefused
+from tenantvault.errors import ProviderRefused, ProviderUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Refused:
     def error(self) -> ProviderRefused:
         """The verdict as an error to raise."""
         return self.kind(self.sentence, fields={self.field: self.sentence} if self.field else None)
+
+
+class MayComeAbout(ProviderUnavailable):
+    """A request to make something got no answer, and what it makes was not found: it may still appear."""
 
 
 Verdict: TypeAlias = Accepted | Refused

@@ -16,7 +16,7 @@ from tenantvault.v1.integration_service_pb2_grpc import IntegrationServiceServic
 _ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_ORIGIN_BYTES: Final = 256
 # Of a call's time, what a connect keeps for its own work when it has to wait for others: seconds.
-_OWN_WORK: Final = 10.0
+_OWN_WORK: Final = 30.0
 _LEAST_PATIENCE: Final = 1.0
 
 

@@ -10,8 +10,8 @@ import contextlib
 import inspect
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -108,12 +108,16 @@ class Middleware(grpc.aio.ServerInterceptor):
             _current.set(call)
             try:
                 self._admit(call, request, context)
-                return await run(request, context)
+                answer = await run(request, context)
             except BaseException as error:
-                await self._fail(call, error, context)
-                raise
-            finally:
+                told = self._told(call, error, context)
                 self._record(call)
+                if told is not None:
+                    code, sentence, trailers = to_status(told)
+                    await context.abort(code, sentence, (*trailers, (REQUEST_ID, call.request_id)))
+                raise
+            self._record(call)
+            return answer
 
         return around
 
@@ -131,22 +135,21 @@ class Middleware(grpc.aio.ServerInterceptor):
         if not foreign and (remaining is None or remaining > LONGEST_DEADLINE):
             raise DeadlineRequired
 
-    async def _fail(self, call: Call, error: BaseException, context: Context) -> None:
-        """Turn an error into a status; returns only when the error itself is to go on."""
+    def _told(self, call: Call, error: BaseException, context: Context) -> TenantVaultError | None:
+        """What the caller is told of an error; None when the error itself is to go on."""
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             call.code = "CANCELLED"
-            return
+            return None
+        if isinstance(error, grpc.aio.AbortError):
+            call.code = context.code().name
+            return None
         if isinstance(error, TenantVaultError):
             told = error
-        elif isinstance(error, grpc.aio.AbortError):
-            call.code = context.code().name
-            return
         else:
             _log.error("a handler failed", exc_info=error, extra={"rpc": call.method, "request_id": call.request_id})
             told = InternalError()
         call.code = told.code
-        code, sentence, trailers = to_status(told)
-        await context.abort(code, sentence, (*trailers, (REQUEST_ID, call.request_id)))
+        return told
 
     def _record(self, call: Call) -> None:
         seconds = time.perf_counter() - call.started
@@ -219,4 +222,4 @@ def _request_id(context: Context) -> str:
     for key, value in metadata or ():
         if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tenantvault.errors import Unauthenticated
+from tenantvault.v1.credential_pb2 import Provider
 
 ANY: Final = "*"
 PACKAGE: Final = "tenantvault.v1"
+
+PROVIDERS: Final = frozenset(name.removeprefix("PROVIDER_").lower() for name in Provider.keys()[1:])
+"""The providers' names in a policy: those of the contract's enum, e.g. `vapi` and `google_calendar`."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -122,4 +126,6 @@ def _providers(place: str, peer: str, providers: Any) -> frozenset[str] | None:
         return None
     if not isinstance(providers, list) or not providers or not all(isinstance(name, str) for name in providers):
         raise ValueError(f'{place}: give {peer} a list of providers, or "*"')
+    if unknown := sorted(set(providers) - PROVIDERS):
+        raise ValueError(f"{place}: {unknown[0]!r} is no provider: {', '.join(sorted(PROVIDERS))}")
     return frozenset(providers)

@@ -105,7 +105,10 @@ class Store(Protocol):
         """Keep the provider's answer; VersionConflict unless the version is active, CredentialNotFound if none is."""
 
     async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Make a connected credential readable or unreadable; CredentialNotFound when none was ever active."""
+        """Make a connected credential readable or unreadable; CredentialNotFound when none was ever active.
+
+        What was put and not activated before a disconnect can never be activated after it.
+        """
 
     async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
         """Take or prolong a lease; LeaseHeld, with the time that is left, when another owner has it."""

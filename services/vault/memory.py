@@ -168,12 +168,13 @@ class MemoryStore:
         return self._integration(org_id, provider)
 
     async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Disconnect or reconnect; saying what already is changes nothing and leaves no event."""
+        """Disconnect or reconnect; a disconnect also passes over the number of a version that waits to be activated."""
         row = self._row(org_id, provider)
         if not row.version:
             raise CredentialNotFound
         if row.is_active != active:
             row.is_active = active
+            row.latest_version += int(row.latest_version > row.version and not active)
             row.connected_at = self._now() if active else row.connected_at
             action = "credential.reconnect" if active else "credential.disconnect"
             self._record(action, org_id, provider, row.version, origin)
@@ -213,7 +214,7 @@ class MemoryStore:
 
     def _stored(self, org_id: str, provider: str, version: int) -> StoredCredential | None:
         org = self._org(org_id)
-        if org.key is None:
+        if org.key is None or (provider, version) not in org.versions:
             return None
         name, sealed, _ = org.versions[provider, version]
         return StoredCredential(

@@ -232,11 +232,16 @@ class PostgresStore:
             return await _integration_of(db, org_id, provider)
 
     async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Disconnect or reconnect; saying what already is changes nothing and leaves no event."""
+        """Disconnect or reconnect; saying what already is changes nothing and leaves no event.
+
+        A disconnect also passes over the number of a version that waits to be activated, so that a connect under way
+        cannot undo it.
+        """
         async with self._in_org(org_id) as db:
             generation = await _next_generation(db, org_id)
             version = await db.fetchval(
                 "UPDATE org_credentials SET is_active = $3, updated_at = now(),"
+                "       latest_version = latest_version + (latest_version > version AND NOT $3)::int,"
                 "       connected_at = CASE WHEN $3 THEN now() ELSE connected_at END"
                 " WHERE org_id = $1 AND provider = $2 AND version IS NOT NULL AND is_active <> $3 RETURNING version",
                 org_id,

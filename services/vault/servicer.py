@@ -24,14 +24,18 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
     ) -> access_pb.GetCredentialResponse:
         """The active credential."""
         plaintext = await self._keeper.get(wire.org_from(request.org_id), wire.provider_from(request.provider))
-        return access_pb.GetCredentialResponse(credential=wire.active_message(plaintext))
+        response = access_pb.GetCredentialResponse()
+        wire.fill_active(response.credential, plaintext)
+        return response
 
     async def GetNewestCredential(
         self, request: access_pb.GetNewestCredentialRequest, context: Context
     ) -> access_pb.GetNewestCredentialResponse:
         """The newest version, active or not."""
         plaintext = await self._keeper.get_newest(wire.org_from(request.org_id), wire.provider_from(request.provider))
-        return access_pb.GetNewestCredentialResponse(credential=wire.active_message(plaintext))
+        response = access_pb.GetNewestCredentialResponse()
+        wire.fill_active(response.credential, plaintext)
+        return response
 
     async def ResolveCredential(
         self, request: access_pb.ResolveCredentialRequest, context: Context
@@ -40,7 +44,9 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
         kind, resource_id = wire.resource_key_from(request.kind, request.resource_id)
         provider = wire.provider_from(request.provider)
         plaintext = await self._keeper.resolve_credential(kind, resource_id, provider)
-        return access_pb.ResolveCredentialResponse(credential=wire.active_message(plaintext))
+        response = access_pb.ResolveCredentialResponse()
+        wire.fill_active(response.credential, plaintext)
+        return response
 
 
 class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):

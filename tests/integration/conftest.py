@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,8 +64,9 @@ def authority(short_tmp: Path) -> DevelopmentAuthority:
 
 
 @pytest.fixture
-def fresh_database(postgres: EmbeddedPostgres) -> Callable[[], Database]:
-    return lambda: new_database(postgres)
+def fresh_database(postgres: EmbeddedPostgres) -> Database:
+    """A database of one test's own."""
+    return new_database(postgres)
 
 
 def new_database(postgres: EmbeddedPostgres) -> Database:

@@ -205,6 +205,22 @@ async def test_a_newer_version_of_a_disconnected_integration_can_be_taken_up_aga
     assert State.CONNECTED is (await store.activate(org, "vapi", 2, [], ORIGIN)).state
 
 
+async def test_a_disconnect_ends_a_connect_that_is_under_way(store: Store, org: str) -> None:
+    await connect(store, org)
+    await put(store, org, 2)
+    await store.set_active(org, "vapi", False, ORIGIN)
+    with pytest.raises(VersionConflict):
+        await store.activate(org, "vapi", 2, [], ORIGIN)
+    assert await store.read(org, "vapi") is None
+    assert await store.read_newest(org, "vapi") is None
+    [integration] = await store.integrations(org)
+    assert (State.DISCONNECTED, 1, 3) == (integration.state, integration.version, integration.latest_version)
+    await connect(store, org, 4)
+    stored = await store.read(org, "vapi")
+    assert stored is not None
+    assert 4 == stored.name.version
+
+
 @pytest.mark.parametrize("active", [True, False])
 async def test_what_was_never_connected_cannot_be_disconnected_or_reconnected(
     store: Store, org: str, active: bool

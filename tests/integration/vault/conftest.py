@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import grpc.aio
 import pytest
 
@@ -177,6 +178,26 @@ def journal() -> Iterator[Journal]:
     root.handlers = handlers
     for logger, level in zip((root, *ours), levels, strict=True):
         logger.setLevel(level)
+
+
+@contextlib.asynccontextmanager
+async def held(database: Database, table: str = "org_credentials") -> AsyncIterator[None]:
+    """Nobody gets at a table while this is open."""
+    db = await asyncpg.connect(database.admin_url)
+    try:
+        async with db.transaction():
+            await db.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await db.close()
+
+
+async def waiting_for_locks(database: Database, number: int) -> bool:
+    """Whether so many statements hang."""
+    [row] = await database.admin(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return bool(row["count"] >= number)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 10.0) -> None:

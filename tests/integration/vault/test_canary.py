@@ -2,7 +2,7 @@
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ class Seen:
 
 
 @pytest.fixture
-def database(fresh_database: Callable[[], Database]) -> Database:
-    return fresh_database()
+def database(fresh_database: Database) -> Database:
+    return fresh_database
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from deploy.local.authority import DevelopmentAuthority
 from services.vault.credential import Origin, RecordName
 from services.vault.postgres import PostgresStore, open_pool
 from tenantvault.channel import call
@@ -17,7 +19,15 @@ from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 from tests.integration.conftest import Database
-from tests.integration.vault.conftest import OTHER_VAPI, VAPI, Journal, RunningVault, assistant
+from tests.integration.vault.conftest import (
+    OTHER_VAPI,
+    VAPI,
+    Journal,
+    RunningVault,
+    assistant,
+    running_vault,
+    vault_settings,
+)
 
 TENANT_TABLES = (
     "orgs",
@@ -38,22 +48,32 @@ async def app(database: Database) -> AsyncIterator["asyncpg.Connection[asyncpg.R
     await db.close()
 
 
-@pytest.fixture
-async def filled(vault: RunningVault, database: Database, org: str, other_org: str) -> RunningVault:
-    """A vault with rows of two orgs in every tenant table."""
-    store = await vault.store()
-    for of in (org, other_org):
-        await vault.connect(of, assistant())
-        lease = store_pb.AcquireLeaseRequest(
-            org_id=of, provider=pb.PROVIDER_VAPI, owner="worker", duration=Duration(seconds=60)
-        )
-        await call(store.AcquireLease, lease)
-    for table in TENANT_TABLES:
-        rows = await database.admin(
-            f"SELECT count(DISTINCT org_id) FROM {table} WHERE org_id IN ($1, $2)", org, other_org
-        )
-        assert 2 == rows[0]["count"], table
-    return vault
+@dataclass(frozen=True)
+class Filled:
+    """Two orgs that have rows in every tenant table."""
+
+    org: str = "acme"
+    other_org: str = "globex"
+
+
+@pytest.fixture(scope="module")
+def filled(database: Database, authority: DevelopmentAuthority) -> Filled:
+    filled = Filled()
+
+    async def fill() -> None:
+        async with running_vault(vault_settings(database, authority), authority) as vault:
+            for of in (filled.org, filled.other_org):
+                await vault.connect(of, assistant())
+                lease = store_pb.AcquireLeaseRequest(
+                    org_id=of, provider=pb.PROVIDER_VAPI, owner="worker", duration=Duration(seconds=60)
+                )
+                await call((await vault.store()).AcquireLease, lease)
+        for table in TENANT_TABLES:
+            rows = await database.admin(f"SELECT count(DISTINCT org_id) FROM {table}")
+            assert rows[0]["count"] >= 2, table
+
+    asyncio.run(fill())
+    return filled
 
 
 async def context(db: Any, org: str) -> None:
@@ -69,48 +89,50 @@ async def test_every_table_with_an_org_is_known_here(database: Database) -> None
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
-async def test_without_a_context_there_are_no_rows(filled: RunningVault, app: Any, table: str) -> None:
+async def test_without_a_context_there_are_no_rows(filled: Filled, app: Any, table: str) -> None:
     assert 0 == await app.fetchval(f"SELECT count(*) FROM {table}")
     await context(app, "")
     assert 0 == await app.fetchval(f"SELECT count(*) FROM {table}")
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
-async def test_with_a_context_there_are_that_orgs_rows_only(
-    filled: RunningVault, app: Any, org: str, other_org: str, table: str
-) -> None:
-    await context(app, org)
+async def test_with_a_context_there_are_that_orgs_rows_only(filled: Filled, app: Any, table: str) -> None:
+    await context(app, filled.org)
     rows = await app.fetch(f"SELECT DISTINCT org_id FROM {table}")
-    assert [org] == [row["org_id"] for row in rows]
-    assert 0 == await app.fetchval(f"SELECT count(*) FROM {table} WHERE org_id = $1", other_org)
-    for odd in (f"{org}' OR true --", f"{org}\x01", f"{org} ", org.upper(), "%", "*", org[:-1]):
+    assert [filled.org] == [row["org_id"] for row in rows]
+    assert 0 == await app.fetchval(f"SELECT count(*) FROM {table} WHERE org_id = $1", filled.other_org)
+    for odd in (
+        f"{filled.org}' OR true --",
+        f"{filled.org}\x01",
+        f"{filled.org} ",
+        filled.org.upper(),
+        "%",
+        "*",
+        filled.org[:-1],
+    ):
         await context(app, odd)
         assert 0 == await app.fetchval(f"SELECT count(*) FROM {table}")
 
 
 @pytest.mark.parametrize("table", ["orgs", "org_keys", "org_credentials", "assistant_org_mapping", "work"])
-async def test_another_orgs_rows_cannot_be_changed(
-    filled: RunningVault, app: Any, database: Database, org: str, other_org: str, table: str
-) -> None:
-    before = await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", other_org)
-    await context(app, org)
-    assert "UPDATE 0" == await app.execute(f"UPDATE {table} SET org_id = org_id WHERE org_id = $1", other_org)
+async def test_another_orgs_rows_cannot_be_changed(filled: Filled, app: Any, database: Database, table: str) -> None:
+    before = await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", filled.other_org)
+    await context(app, filled.org)
+    assert "UPDATE 0" == await app.execute(f"UPDATE {table} SET org_id = org_id WHERE org_id = $1", filled.other_org)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
-        await app.execute(f"UPDATE {table} SET org_id = $1", other_org)
+        await app.execute(f"UPDATE {table} SET org_id = $1", filled.other_org)
     if table in {"assistant_org_mapping", "work"}:
-        assert "DELETE 0" == await app.execute(f"DELETE FROM {table} WHERE org_id = $1", other_org)
+        assert "DELETE 0" == await app.execute(f"DELETE FROM {table} WHERE org_id = $1", filled.other_org)
     else:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await app.execute(f"DELETE FROM {table}")
-    assert before == await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", other_org)
+    assert before == await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", filled.other_org)
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
-async def test_a_row_of_another_org_cannot_be_added(
-    filled: RunningVault, app: Any, org: str, other_org: str, table: str
-) -> None:
+async def test_a_row_of_another_org_cannot_be_added(filled: Filled, app: Any, table: str) -> None:
     """The org's own row, with the other's name on it."""
-    await context(app, org)
+    await context(app, filled.org)
     columns = [
         row["column_name"]
         for row in await app.fetch(
@@ -120,14 +142,12 @@ async def test_a_row_of_another_org_cannot_be_added(
     ]
     wanted = ", ".join("$1" if column == "org_id" else column for column in columns)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
-        await app.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {wanted} FROM {table}", other_org)
+        await app.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {wanted} FROM {table}", filled.other_org)
 
 
 @pytest.mark.parametrize("table", ["credential_versions", "audit_events"])
-async def test_what_is_immutable_cannot_be_changed_by_the_vault_itself(
-    filled: RunningVault, app: Any, org: str, table: str
-) -> None:
-    await context(app, org)
+async def test_what_is_immutable_cannot_be_changed_by_the_vault_itself(filled: Filled, app: Any, table: str) -> None:
+    await context(app, filled.org)
     for statement in (f"UPDATE {table} SET provider = 'x'", f"DELETE FROM {table}", f"TRUNCATE {table}"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
             await app.execute(statement)
@@ -161,39 +181,39 @@ async def test_what_is_immutable_cannot_be_changed_by_the_vault_itself(
         "SET session_replication_role = replica",
     ],
 )
-async def test_the_vaults_role_may_not(filled: RunningVault, app: Any, statement: str) -> None:
+async def test_the_vaults_role_may_not(filled: Filled, app: Any, statement: str) -> None:
     with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError)):
         await app.execute(statement)
 
 
-async def test_switching_row_security_off_gives_an_error_and_no_rows(filled: RunningVault, app: Any, org: str) -> None:
+async def test_switching_row_security_off_gives_an_error_and_no_rows(filled: Filled, app: Any) -> None:
     await app.execute("SET row_security = off")
     for table in TENANT_TABLES:
-        for given in ("", org):
+        for given in ("", filled.org):
             await context(app, given)
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
                 await app.fetch(f"SELECT * FROM {table}")
 
 
 async def test_the_look_up_across_orgs_gives_an_org_and_nothing_else(
-    filled: RunningVault, app: Any, database: Database, org: str, other_org: str
+    filled: Filled, app: Any, database: Database
 ) -> None:
     rows = await database.admin(
-        "SELECT kind, resource_id, org_id FROM assistant_org_mapping WHERE org_id IN ($1, $2)", org, other_org
+        "SELECT kind, resource_id, org_id FROM assistant_org_mapping WHERE org_id IN ($1, $2)",
+        filled.org,
+        filled.other_org,
     )
-    await context(app, org)
+    await context(app, filled.org)
     for row in rows:
         answer = await app.fetch("SELECT * FROM org_of_resource($1, $2)", row["kind"], row["resource_id"])
         assert [[row["org_id"]]] == [list(found.values()) for found in answer]
         assert not await app.fetchval("SELECT org_of_resource($1, $2)", "phone_number", row["resource_id"])
     for odd in ("%", "", "' OR true --"):
         assert await app.fetchval("SELECT org_of_resource('vapi_assistant', $1)", odd) is None
-    assert org == await app.fetchval("SELECT current_setting('tenantvault.org_id')")
+    assert filled.org == await app.fetchval("SELECT current_setting('tenantvault.org_id')")
 
 
-async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(
-    database: Database, filled: RunningVault
-) -> None:
+async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database: Database, filled: Filled) -> None:
     [role] = await database.admin(
         "SELECT rolcanlogin, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles"
         " WHERE rolname = 'tenantvault_lookup'"
@@ -221,17 +241,17 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(
     ]
 
 
-async def test_a_temporary_table_does_not_come_between(filled: RunningVault, app: Any, org: str) -> None:
+async def test_a_temporary_table_does_not_come_between(filled: Filled, app: Any) -> None:
     """A session may have temporary tables of any name; neither the functions nor the look-up see them."""
     await app.execute("SET search_path = pg_temp, public")
     await app.execute(
         "CREATE TEMP TABLE assistant_org_mapping AS SELECT 'vapi_assistant' AS kind, 'x' AS resource_id,"
-        " 'acme' AS org_id"
+        " 'hooli' AS org_id"
     )
-    await app.execute("CREATE TEMP TABLE org_credentials AS SELECT 'acme' AS org_id, 'vapi' AS provider")
+    await app.execute("CREATE TEMP TABLE org_credentials AS SELECT 'hooli' AS org_id, 'vapi' AS provider")
     assert await app.fetchval("SELECT org_of_resource('vapi_assistant', 'x')") is None
-    assert [] == await app.fetch("SELECT * FROM read_credential('acme', 'vapi', false)")
-    assert 1 == len(await app.fetch("SELECT * FROM read_credential($1, 'vapi', false)", org))
+    assert [] == await app.fetch("SELECT * FROM read_credential('hooli', 'vapi', false)")
+    assert 1 == len(await app.fetch("SELECT * FROM read_credential($1, 'vapi', false)", filled.org))
 
 
 class OneConnection:
@@ -251,36 +271,40 @@ NOTHING = ("", 0, False)
 
 
 async def test_no_context_stays_on_a_connection(
-    filled: RunningVault, database: Database, org: str, monkeypatch: pytest.MonkeyPatch
+    filled: Filled, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = OneConnection(database)
     async with one.pool:
         store = PostgresStore(one.pool)
-        key = await store.org_key(org)
+        key = await store.org_key(filled.org)
         assert key is not None
-        name, origin = RecordName(org, "vapi", 2, key.key_id), Origin("provider")
-        [row] = await database.admin("SELECT kind, resource_id FROM assistant_org_mapping WHERE org_id = $1", org)
+        name, origin = RecordName(filled.org, "vapi", 2, key.key_id), Origin("provider")
+        [row] = await database.admin(
+            "SELECT kind, resource_id FROM assistant_org_mapping WHERE org_id = $1", filled.org
+        )
 
         async def broken() -> None:
-            await store.put(RecordName(org, "vapi", 3, "no such key"), b"", "", origin)
+            await store.put(RecordName(filled.org, "vapi", 3, "no such key"), b"", "", origin)
 
         async def cancelled() -> None:
-            task = asyncio.ensure_future(store.put(RecordName(org, "vapi", 3, key.key_id), b"sealed", "", origin))
+            task = asyncio.ensure_future(
+                store.put(RecordName(filled.org, "vapi", 3, key.key_id), b"sealed", "", origin)
+            )
             await asyncio.sleep(0.001)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
         steps: dict[str, tuple[Callable[[], Any], Any]] = {
-            "read": (lambda: store.read(org, "vapi"), None),
-            "read of nothing": (lambda: store.read(org, "none"), None),
+            "read": (lambda: store.read(filled.org, "vapi"), None),
+            "read of nothing": (lambda: store.read(filled.org, "none"), None),
             "resolve": (lambda: store.resolve_credential(row["kind"], row["resource_id"], "vapi"), None),
             "resolve of nothing": (lambda: store.resolve(row["kind"], "none"), None),
-            "list": (lambda: store.integrations(org), None),
+            "list": (lambda: store.integrations(filled.org), None),
             "put": (lambda: store.put(name, b"sealed", "", origin), None),
             "conflict": (lambda: store.put(name, b"sealed", "", origin), VersionConflict),
             "database error": (broken, asyncpg.ForeignKeyViolationError),
             "cancelled": (cancelled, None),
-            "lease": (lambda: store.acquire_lease(org, "vapi", "worker", 1), None),
+            "lease": (lambda: store.acquire_lease(filled.org, "vapi", "worker", 1), None),
         }
         for step, (act, error) in steps.items():
             if error is None:

@@ -54,6 +54,16 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(empty: Database) 
     assert [] == await empty.admin("SELECT FROM pg_tables WHERE tablename = 'three'")
 
 
+async def test_a_migration_that_cannot_be_remembered_was_not_applied(empty: Database) -> None:
+    forgetful = Migration(
+        "0003_x", "CREATE TABLE three (x int); ALTER TABLE schema_migrations ADD CHECK (name < '0003')"
+    )
+    with pytest.raises(asyncpg.CheckViolationError):
+        await migrate(empty.admin_url, migrations=[ONE, TWO, forgetful])
+    assert ["0001_one", "0002_two"] == await applied(empty)
+    assert [] == await empty.admin("SELECT FROM pg_tables WHERE tablename = 'three'")
+
+
 async def test_a_migration_that_was_changed_or_is_unknown_stops_before_anything_is_done(empty: Database) -> None:
     await migrate(empty.admin_url, migrations=[ONE, TWO])
     with pytest.raises(MigrationError, match="0001_one was changed"):

@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -30,7 +29,9 @@ from tests.integration.vault.conftest import (
     RunningVault,
     assistant,
     eventually,
+    held,
     running_vault,
+    waiting_for_locks,
 )
 
 LONGEST = 15.0
@@ -138,62 +139,45 @@ async def test_a_vault_that_is_started_before_its_database_serves_when_that_come
         assert await serving(vault)
 
 
-@contextlib.asynccontextmanager
-async def held(database: Database) -> AsyncIterator[None]:
-    """Nobody gets at the credentials while this is open."""
-    db = await asyncpg.connect(database.admin_url)
-    try:
-        async with db.transaction():
-            await db.execute("LOCK TABLE org_credentials IN ACCESS EXCLUSIVE MODE")
-            yield
-    finally:
-        await db.close()
-
-
-@pytest.fixture
-async def hurried(
-    vault_environ: dict[str, str], authority: DevelopmentAuthority, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[RunningVault]:
-    """A vault with less patience than it has in life, so that the tests need none."""
-    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.3)
-    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.6)
-    async with running_vault(vault_environ, authority) as vault:
-        yield vault
-
-
 async def test_a_database_that_hangs_holds_a_call_no_longer_than_a_statement_may_take(
-    hurried: RunningVault, database: Database, org: str
+    vault_environ: dict[str, str],
+    authority: DevelopmentAuthority,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    org: str,
 ) -> None:
-    await hurried.connect(org)
-    async with held(database), asyncio.timeout(LONGEST):
-        for calling in (hurried.get(org), hurried.put(org, expected=1)):
-            with pytest.raises(VaultUnavailable):
-                await calling
-    assert (await hurried.get(org)).credential == VAPI
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.4)
+    async with running_vault(vault_environ, authority) as vault:
+        await vault.connect(org)
+        async with held(database), asyncio.timeout(LONGEST):
+            for calling in (vault.get(org), vault.put(org, expected=1)):
+                with pytest.raises(VaultUnavailable):
+                    await calling
+        assert (await vault.get(org)).credential == VAPI
 
 
 async def test_when_all_connections_are_in_use_the_next_call_is_told_so_soon(
-    hurried: RunningVault, database: Database, org: str
+    vault_environ: dict[str, str],
+    authority: DevelopmentAuthority,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    org: str,
 ) -> None:
     """Ten calls hang; those behind them wait for a connection only so long, and health stays what it was."""
-    await hurried.connect(org)
-    async with held(database), asyncio.timeout(LONGEST):
-        hanging = [asyncio.ensure_future(hurried.get(f"org-{number}")) for number in range(10)]
-        await eventually(lambda: waiting_for_locks(database, 10))
-        assert not await hurried.server.check()
-        with pytest.raises(VaultUnavailable):
-            await hurried.get(org)
-        assert await serving(hurried)
+    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.3)
+    async with running_vault(vault_environ, authority) as vault:
+        await vault.connect(org)
+        async with held(database), asyncio.timeout(LONGEST):
+            hanging = [asyncio.ensure_future(vault.get(f"org-{number}")) for number in range(10)]
+            await eventually(lambda: waiting_for_locks(database, 10))
+            with pytest.raises(VaultUnavailable):
+                await vault.get(org)
+            assert not await vault.server.check()
+            assert await serving(vault)
+            assert not any(calling.done() for calling in hanging)
         outcomes = await asyncio.gather(*hanging, return_exceptions=True)
-    assert {VaultUnavailable} == set(map(type, outcomes))
-    assert (await hurried.get(org)).credential == VAPI
-
-
-async def waiting_for_locks(database: Database, number: int) -> bool:
-    [row] = await database.admin(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    return bool(row["count"] >= number)
+        assert {CredentialNotFound} == set(map(type, outcomes))
+        assert (await vault.get(org)).credential == VAPI
 
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])

@@ -24,12 +24,6 @@ async def health(vault: RunningVault) -> int:
     return int(answer.status)
 
 
-@pytest.fixture
-def database(fresh_database: Callable[[], Database]) -> Database:
-    """A database of each test's own: it is broken here."""
-    return fresh_database()
-
-
 @dataclass(frozen=True)
 class Fault:
     """Statements that break something, those that mend it, and the reason that must be in the log."""
@@ -160,9 +154,8 @@ FAULTS = {
         "migration 0001_vault is missing: run python -m services.vault.migrate",
     ),
     "migration changed": Fault(
-        "ALTER TABLE schema_migrations ADD COLUMN kept text;"
-        "UPDATE schema_migrations SET kept = checksum, checksum = 'x'",
-        "UPDATE schema_migrations SET checksum = kept",
+        "UPDATE schema_migrations SET checksum = 'x' || checksum",
+        "UPDATE schema_migrations SET checksum = substr(checksum, 2)",
         "migration 0001_vault was applied in another form than this version has",
     ),
     "no schema": Fault(
@@ -263,17 +256,18 @@ async def test_a_vault_with_another_key_under_a_known_name_does_not_serve(
 
 
 async def test_a_vault_whose_first_key_is_new_serves_with_the_old_one_beside_it(
-    vault: RunningVault, database: Database, authority: DevelopmentAuthority, org: str
+    fresh_database: Database, authority: DevelopmentAuthority, org: str
 ) -> None:
-    await vault.connect(org)
-    new = master_keys("test-2")
-    async with running_vault({**vault.environ, "TENANTVAULT_MASTER_KEYS": new}, authority, ready=False) as without:
+    settings, new = vault_settings(fresh_database, authority), master_keys("test-2")
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+    async with running_vault({**settings, "TENANTVAULT_MASTER_KEYS": new}, authority, ready=False) as without:
         assert not await without.server.check()
-    both = {**vault.environ, "TENANTVAULT_MASTER_KEYS": f"{new}\n{database.master_keys}"}
+    both = {**settings, "TENANTVAULT_MASTER_KEYS": f"{new}\n{fresh_database.master_keys}"}
     async with running_vault(both, authority) as renewed:
         assert (await renewed.get(org)).version == 1
         await renewed.connect("newcomer")
-    rows = await database.admin("SELECT org_id, master_key_id FROM org_keys ORDER BY org_id")
+    rows = await fresh_database.admin("SELECT org_id, master_key_id FROM org_keys ORDER BY org_id")
     assert {org: "test-1", "newcomer": "test-2"} == {row["org_id"]: row["master_key_id"] for row in rows}
 
 

@@ -25,7 +25,16 @@ from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 from tests.integration.conftest import Database
-from tests.integration.vault.conftest import OTHER_VAPI, TWILIO, VAPI, RunningVault, assistant
+from tests.integration.vault.conftest import (
+    OTHER_VAPI,
+    TWILIO,
+    VAPI,
+    RunningVault,
+    assistant,
+    eventually,
+    held,
+    waiting_for_locks,
+)
 
 
 async def resolved(
@@ -238,20 +247,24 @@ async def test_fifty_concurrent_retries_of_one_connect_are_one_version(
 
 
 async def test_two_orgs_that_register_the_same_resources_do_not_wait_for_each_other(
-    vault: RunningVault, org: str, other_org: str
+    vault: RunningVault, database: Database, org: str, other_org: str
 ) -> None:
-    resources = [assistant() for _ in range(30)]
+    resources = [assistant() for _ in range(100)]
     store = await vault.store()
+    for of in (org, other_org):
+        await vault.put(of)
 
     async def register(of: str, order: list[pb.Resource]) -> Any:
-        await vault.put(of)
         request = store_pb.RegisterResourcesRequest(org_id=of, provider=pb.PROVIDER_VAPI, version=1, resources=order)
         try:
             return await call(store.RegisterResources, request)
         except ResourceConflict as conflict:
             return conflict
 
-    outcomes = await asyncio.gather(register(org, resources), register(other_org, resources[::-1]))
+    async with held(database, "assistant_org_mapping"):
+        registering = asyncio.gather(register(org, resources), register(other_org, resources[::-1]))
+        await eventually(lambda: waiting_for_locks(database, 2))
+    outcomes = await registering
     assert 1 == sum(isinstance(outcome, ResourceConflict) for outcome in outcomes)
 
 

@@ -29,7 +29,7 @@ async def test_every_error_has_a_row_and_leaves_in_the_one_shape(
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_what_is_retryable_has_a_retry_after(leaf: type[TenantVaultError]) -> None:
-    assert ("retry-after" in problem({}, leaf()).headers) == (leaf.retryable or leaf.reason == "VERSION_CONFLICT")
+    assert ("retry-after" in problem({}, leaf()).headers) == leaf.retryable
 
 
 def test_every_row_is_used_by_an_error_or_has_a_sentence_of_its_own() -> None:

@@ -20,7 +20,7 @@
     │   ├── QuotaExceeded
     │   ├── ProviderResourceMissing
     │   └── ProviderValidation
-    ├── ProviderUnreachable         the provider gave no answer; retryable, nothing was changed
+    ├── ProviderUnreachable         the provider gave no answer; retryable
     │   ├── RateLimited
     │   ├── ProviderUnavailable
     │   └── ProviderUnknownAnswer
@@ -131,7 +131,7 @@ class ResourceConflict(Conflict):
     reason = "RESOURCE_CONFLICT"
     code = "ALREADY_EXISTS"
     sentence = (
-        "A phone number, account or assistant of this connection cannot be registered: it may be in use elsewhere."
+        "A number, account or assistant of this connection cannot be registered: use another, or ask the operator."
     )
 
 
@@ -199,7 +199,7 @@ class ProviderValidation(ProviderRefused):
 
 
 class ProviderUnreachable(TenantVaultError):
-    """The provider gave no definite answer; nothing was changed."""
+    """The provider gave no definite answer."""
 
     code = "UNAVAILABLE"
     retryable = True
@@ -217,14 +217,14 @@ class ProviderUnavailable(ProviderUnreachable):
     """The provider could not be reached, timed out or failed."""
 
     reason = "PROVIDER_UNAVAILABLE"
-    sentence = "The provider could not be reached. Nothing was changed: try again in a moment."
+    sentence = "The provider could not be reached: try again in a moment."
 
 
 class ProviderUnknownAnswer(ProviderUnreachable):
     """The provider answered neither yes nor no."""
 
     reason = "PROVIDER_UNKNOWN_ANSWER"
-    sentence = "The provider gave an unexpected answer. Nothing was changed: try again later."
+    sentence = "The provider gave an unexpected answer: try again later."
 
 
 class Unavailable(TenantVaultError):
@@ -242,11 +242,11 @@ class VaultUnavailable(Unavailable):
 
 
 class DeadlineExceeded(Unavailable):
-    """The call took longer than its deadline."""
+    """It took too long: try again in a moment."""
 
     reason = "DEADLINE_EXCEEDED"
     code = "DEADLINE_EXCEEDED"
-    sentence = "The call took longer than its deadline."
+    sentence = "It took too long: try again in a moment."
 
 
 class CredentialUnreadable(TenantVaultError):

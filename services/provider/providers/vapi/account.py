@@ -78,12 +78,16 @@ class Vapi:
     async def complete(
         self, credential: VapiCredential, newest: Callable[[], Awaitable[Credential | None]]
     ) -> VapiCredential:
-        """See the port. A webhook secret that the customer leaves open stays what it was, or is made up."""
+        """See the port. A webhook secret that the customer leaves open stays what it was, or is made up.
+
+        It stays only with the API key it came with: another key may open another account, which then could read it.
+        """
         if credential.webhook_secret:
             return credential
         before = await newest()
-        known = before.webhook_secret if isinstance(before, VapiCredential) else None
-        return replace(credential, webhook_secret=known or Secret(self._new_secret()))
+        if isinstance(before, VapiCredential) and before.webhook_secret and _same_account(before, credential):
+            return replace(credential, webhook_secret=before.webhook_secret)
+        return replace(credential, webhook_secret=Secret(self._new_secret()))
 
     async def provision(
         self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
@@ -98,3 +102,7 @@ class Vapi:
             resources.append(Resource(ResourceKind.VAPI_ASSISTANT, made, role))
             await checkpoint(f"assistant_{role}")
         return tuple(resources)
+
+
+def _same_account(one: VapiCredential, other: VapiCredential) -> bool:
+    return one.api_key == other.api_key and one.region == other.region

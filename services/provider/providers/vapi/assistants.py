@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from services.provider.outbound import AnswerTooLarge
-from services.provider.provider import Refused
+from services.provider.provider import MayComeAbout, Refused
 from services.provider.providers.vapi.api import Api, Assistant
 from services.provider.providers.vapi.templates import MANAGED_BY, ROLES
 from tenantvault.credentials import VapiCredential
@@ -65,7 +65,7 @@ class Assistants:
                 found = await self._oldest(credential, owner)
                 if role in found:
                     return found[role]
-            raise
+            raise MayComeAbout from None
 
     async def _oldest(self, credential: VapiCredential, org_id: str) -> dict[str, Assistant]:
         """For each role the oldest assistant of the org: the one that every worker would choose."""

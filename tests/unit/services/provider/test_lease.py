@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 
 from services.provider.lease import Leases
+from services.provider.provider import MayComeAbout
 from tenantvault.credentials import Provider
 from tenantvault.errors import LeaseHeld, ProviderUnavailable, VaultUnavailable
 from tests.unit.services.provider.fake_vault import FakeVault
@@ -90,6 +91,40 @@ async def test_a_lease_is_left_to_run_out_when_the_body_is_cut_off(vault: FakeVa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert "me" == vault.leases[ORG][0]
+
+
+async def test_a_lease_is_left_to_run_out_when_something_may_still_come_about(vault: FakeVault, ticks: Ticks) -> None:
+    with pytest.raises(MayComeAbout):
+        async with leases(vault, ticks).hold(*ORG, patience=1.0):
+            raise MayComeAbout
+    assert "me" == vault.leases[ORG][0]
+
+
+async def test_a_lease_that_was_given_to_one_who_had_given_up_is_given_back(vault: FakeVault, ticks: Ticks) -> None:
+    given = asyncio.Event()
+
+    class Slow:
+        """A vault whose answer to a lease is late."""
+
+        async def acquire_lease(self, org_id: str, provider: Provider, *, owner: str, seconds: float) -> None:
+            await vault.acquire_lease(org_id, provider, owner=owner, seconds=seconds)
+            given.set()
+            await asyncio.Event().wait()
+
+        async def release_lease(self, org_id: str, provider: Provider, *, owner: str) -> None:
+            await vault.release_lease(org_id, provider, owner=owner)
+
+    async def work() -> None:
+        async with Leases(Slow(), seconds=15.0, new_owner=lambda: "me").hold(*ORG, patience=30.0):
+            raise AssertionError
+
+    task = asyncio.create_task(work())
+    await given.wait()
+    assert vault.leases
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not vault.leases
 
 
 async def test_one_that_cannot_be_given_back_is_no_failure(

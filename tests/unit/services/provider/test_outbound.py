@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -71,6 +72,14 @@ async def test_every_request_says_who_asks_and_how_it_authenticates() -> None:
     assert "identity" == first.headers["Accept-Encoding"]
     assert f"{URL}?limit=1" == str(first.url)
     assert "Basic dXNlcjpwYXNz" == second.headers["Authorization"]
+
+
+async def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = gzip.compress(b" " * 100 * LARGEST_ANSWER)
+    assert len(packed) < LARGEST_ANSWER
+    world = World(httpx.Response(200, stream=httpx.ByteStream(packed), headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(ProviderUnknownAnswer):
+        await world.get()
 
 
 async def test_a_body_travels_as_json() -> None:

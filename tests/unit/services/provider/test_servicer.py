@@ -66,7 +66,7 @@ def servicer(verbs: FakeVerbs) -> IntegrationServicer:
     return IntegrationServicer(cast("Connect", verbs), cast("Lifecycle", verbs))
 
 
-@pytest.mark.parametrize(("remaining", "patience"), [(60.0, 50.0), (10.5, 1.0), (2.0, 1.0)])
+@pytest.mark.parametrize(("remaining", "patience"), [(60.0, 30.0), (30.5, 1.0), (2.0, 1.0)])
 async def test_connect(servicer: IntegrationServicer, verbs: FakeVerbs, remaining: float, patience: float) -> None:
     request = pb.ConnectRequest(org_id="acme", credential=CREDENTIAL, origin=ADA)
     response = await servicer.Connect(request, context(remaining))

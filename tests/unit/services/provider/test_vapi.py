@@ -245,7 +245,8 @@ async def test_a_webhook_secret_of_the_customer_stays_and_nothing_is_read() -> N
     [
         (None, "made-up-secret"),
         (credential(webhook_secret="from-before"), "from-before"),
-        (credential("another-key-0123456789", webhook_secret="from-before"), "from-before"),
+        (credential("another-key-0123456789", webhook_secret="from-before"), "made-up-secret"),
+        (credential(webhook_secret="from-before", region="eu"), "made-up-secret"),
         (credential(), "made-up-secret"),
         (TwilioCredential(account_sid="AC", phone_number="+14155550100"), "made-up-secret"),
     ],

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.provider.outbound import AnswerTooLarge, Outbound, new_client
+from services.provider.provider import MayComeAbout
 from services.provider.providers.vapi import Vapi
 from services.provider.providers.vapi.templates import assistant
 from tenantvault.credentials import Resource, ResourceKind, VapiCredential
@@ -308,7 +309,7 @@ async def test_an_answer_without_an_id_counts_as_lost(fake: FakeVapi, desk: Desk
         (401, InvalidCredentials, 0),
         (400, ProviderValidation, 0),
         (429, RateLimited, 0),
-        (409, ProviderUnknownAnswer, 3),
+        (409, MayComeAbout, 3),
     ],
 )
 async def test_a_create_that_is_refused_is_not_looked_for(

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from services.rpc.middleware import LONGEST_DEADLINE, Context, Middleware, current_call, provider_named_in
-from services.rpc.peers import Identity, Policy
+from services.rpc.peers import PROVIDERS, Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault.errors import CredentialNotFound, InvalidRequest, LeaseHeld
 from tenantvault.v1 import access_service_pb2 as access_pb
@@ -342,7 +343,7 @@ async def test_calls_at_the_same_time_do_not_mix(house: House) -> None:
 
 def test_outside_of_a_call_there_is_none() -> None:
     with pytest.raises(LookupError):
-        current_call()
+        contextvars.Context().run(current_call)
 
 
 async def test_an_unknown_method_is_left_to_grpc(house: House) -> None:
@@ -457,6 +458,17 @@ async def test_a_stream_whose_reader_went_away_is_closed_at_once(house: House) -
 )
 def test_the_provider_is_the_one_that_the_request_is_about(request_: Message, provider: str | None) -> None:
     assert provider == provider_named_in(request_)
+
+
+def test_a_policy_calls_the_providers_what_the_requests_are_about() -> None:
+    named = {
+        provider_named_in(access_pb.GetCredentialRequest(provider=number))
+        for number in pb.Provider.values()
+        if number != pb.PROVIDER_UNSPECIFIED
+    }
+    assert PROVIDERS == named
+    kinds = {field.name for field in pb.Credential.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    assert kinds <= PROVIDERS
 
 
 async def test_no_label_holds_what_a_caller_chose(house: House) -> None:

@@ -169,6 +169,11 @@ def test_what_a_row_allows(tmp_path: Path, method: str, peer: str, provider: str
         ("[Service]\nMethod = { gateway = 'vapi' }", "Service.Method: give gateway a list of providers"),
         ("[Service]\nMethod = { gateway = [] }", "Service.Method: give gateway a list of providers"),
         ("[Service]\nMethod = { gateway = [1] }", "Service.Method: give gateway a list of providers"),
+        (
+            "[Service]\nMethod = { gateway = ['vapi', 'googleCalendar'] }",
+            "Service.Method: 'googleCalendar' is no provider",
+        ),
+        ("[Service]\nMethod = { gateway = ['unspecified'] }", "Service.Method: 'unspecified' is no provider"),
         ("[Service]\nMethod = { gateway = true }", "Service.Method: give gateway a list of providers"),
         (
             "[Service]\nMethod = { a = '*' }\n['tenantvault.v1.Service']\nMethod = { b = '*' }",

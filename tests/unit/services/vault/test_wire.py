@@ -286,8 +286,14 @@ def plaintext(**changes: Any) -> Plaintext:
     )
 
 
+def active_message(opened: Plaintext) -> pb.ActiveCredential:
+    message = pb.ActiveCredential()
+    wire.fill_active(message, opened)
+    return message
+
+
 def test_an_opened_credential_becomes_the_contracts_message() -> None:
-    message = wire.active_message(plaintext())
+    message = active_message(plaintext())
     assert (
         pb.ActiveCredential(
             org_id="acme",
@@ -304,7 +310,7 @@ def test_an_opened_credential_becomes_the_contracts_message() -> None:
 
 
 def test_a_moment_that_there_was_not_is_absent() -> None:
-    assert not wire.active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
+    assert not active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
     shown = wire.integration_message(Integration(provider="vapi", state=State.EMPTY))
     assert not shown.HasField("last_verified_at")
     assert not shown.HasField("connected_at")
@@ -313,7 +319,7 @@ def test_a_moment_that_there_was_not_is_absent() -> None:
 @given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
 def test_a_moment_keeps_its_microseconds(moment: datetime) -> None:
     for told in (moment, moment.astimezone(timezone(timedelta(hours=5, minutes=30)))):
-        message = wire.active_message(plaintext(last_verified_at=told))
+        message = active_message(plaintext(last_verified_at=told))
         assert moment == message.last_verified_at.ToDatetime(tzinfo=UTC)
 
 

@@ -122,14 +122,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "RATE_LIMITED", "domain": "tenantvault", "metadata": {"retry_after_seconds": "4"}}
     """
     ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """The provider could not be reached, timed out or failed; nothing was changed.
+    """The provider could not be reached, timed out or failed.
     Retry. Status UNAVAILABLE.
 
         {"reason": "PROVIDER_UNAVAILABLE", "domain": "tenantvault", "metadata": {}}
     """
     ERROR_REASON_PROVIDER_UNKNOWN_ANSWER: _ErrorReason.ValueType  # 19
-    """The provider answered in a way that says neither yes nor no; nothing was
-    changed. Status UNAVAILABLE.
+    """The provider answered in a way that says neither yes nor no. Status
+    UNAVAILABLE.
 
         {"reason": "PROVIDER_UNKNOWN_ANSWER", "domain": "tenantvault", "metadata": {}}
     """
@@ -262,14 +262,14 @@ retry_after_seconds gives. Status RESOURCE_EXHAUSTED.
     {"reason": "RATE_LIMITED", "domain": "tenantvault", "metadata": {"retry_after_seconds": "4"}}
 """
 ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""The provider could not be reached, timed out or failed; nothing was changed.
+"""The provider could not be reached, timed out or failed.
 Retry. Status UNAVAILABLE.
 
     {"reason": "PROVIDER_UNAVAILABLE", "domain": "tenantvault", "metadata": {}}
 """
 ERROR_REASON_PROVIDER_UNKNOWN_ANSWER: ErrorReason.ValueType  # 19
-"""The provider answered in a way that says neither yes nor no; nothing was
-changed. Status UNAVAILABLE.
+"""The provider answered in a way that says neither yes nor no. Status
+UNAVAILABLE.
 
     {"reason": "PROVIDER_UNKNOWN_ANSWER", "domain": "tenantvault", "metadata": {}}
 """
