@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on standard error, in which no secret can be.
 
 Of an exception only its type and its frames are written, never its text: a library's message may quote the value that
-it choked on.
+it choked on. For the same reason a library's record gives the first line of its text only, with the places of its
+values left open.
 """
 
 import logging
@@ -15,6 +16,9 @@ import structlog
 # Keys that no event of ours has; should a library's record bring one, its value stays out.
 _FORBIDDEN: Final = ("authorization", "api_key", "apikey", "password", "secret", "token", "cookie", "credential")
 
+# From our own events everything is written; libraries speak only when something is wrong.
+_OURS: Final = ("gateway", "tenantvault")
+
 _OWN_FIELDS: Final = frozenset({"event", "level", "logger", "timestamp", "service", "error", "frames"})
 
 
@@ -27,6 +31,7 @@ def configure(*, level: str, stream: TextIO | None = None) -> None:
     if level not in {"debug", "info", "warning", "error"}:
         raise ValueError(f"TENANTVAULT_LOG_LEVEL is {level!r}: give debug, info, warning or error.")
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(without_foreign_values)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -37,7 +42,7 @@ def configure(*, level: str, stream: TextIO | None = None) -> None:
             ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                first_line,
+                add_service,
                 without_exception_text,
                 without_secrets,
                 structlog.processors.JSONRenderer(),
@@ -47,14 +52,19 @@ def configure(*, level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    # Our own events at the level asked for; libraries only when something is wrong.
-    for name in ("gateway", "tenantvault"):
+    for name in _OURS:
         logging.getLogger(name).setLevel(level.upper())
 
 
-def first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Keep an event's first line: asyncio's report of a lost task goes on with the exception's text."""
-    event["event"] = str(event["event"]).partition("\n")[0]
+def without_foreign_values(record: logging.LogRecord) -> bool:
+    """Cut a library's record down to the first line of its text, with the places of its values left open."""
+    if record.name.partition(".")[0] not in _OURS:
+        record.msg, record.args = str(record.msg).partition("\n")[0], ()
+    return True
+
+
+def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say whose event it is."""
     event["service"] = "gateway"
     return event
 

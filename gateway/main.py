@@ -30,6 +30,8 @@ from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
 GRACE: Final = 10
 """Seconds that requests under way have to finish after SIGTERM."""
 
+_log = logging.getLogger("gateway.main")  # run as a program, this module has another name
+
 
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -50,7 +52,7 @@ async def serve(config: Config) -> None:
             timeout_graceful_shutdown=GRACE,
         )
         listener = server.bind_socket()
-        logging.getLogger("gateway.main").info("listening", extra={"port": listener.getsockname()[1]})
+        _log.info("listening", extra={"port": listener.getsockname()[1]})
         await uvicorn.Server(server).serve(sockets=[listener])
 
 
@@ -96,6 +98,9 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
         uvloop.run(serve(config))
     except OSError as error:
         sys.exit(f"gateway: {error}")
+    except Exception as error:  # noqa: BLE001 - the interpreter would print the error's text
+        _log.critical("the process failed", exc_info=error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ def test_an_exception_leaves_its_type_and_frames_and_not_its_text(log: io.String
     assert CANARY not in log.getvalue()
 
 
+def test_a_library_gives_its_text_and_not_its_values(log: io.StringIO) -> None:
+    logging.getLogger("asyncio").warning("Exception in callback %s\n%s", CANARY, CANARY)
+    logging.getLogger("gateway.test").warning("kept %s", "value")
+    assert ["Exception in callback %s", "kept value"] == [line["event"] for line in lines(log)]
+
+
 @pytest.mark.parametrize("key", ["Authorization", "apiKey", "api_key", "session_cookie", "jwt_token", "CREDENTIAL"])
 def test_a_field_that_is_named_like_a_secret_is_left_out(log: io.StringIO, key: str) -> None:
     logging.getLogger("library").warning("request", extra={key: CANARY})

@@ -29,6 +29,22 @@ def test_a_wrong_setting_ends_the_process_with_a_sentence() -> None:
         main.main({"TENANTVAULT_PROFILE": "local"})
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(FileNotFoundError("no certificate"), "gateway: no certificate"), (KeyError("canary"), 1)]
+)
+def test_what_ends_the_process_is_told_without_the_text_of_strangers(
+    error: Exception, code: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "open_channel", fail)
+    with pytest.raises(SystemExit) as ended:
+        main.main({f"TENANTVAULT_{name}": value for name, value in LOCAL.items()})
+    assert code == ended.value.code
+    assert "canary" not in capsys.readouterr().err
+
+
 def test_the_process_wires_the_application_and_serves_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
