@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
 import structlog
@@ -18,6 +19,9 @@ _FORBIDDEN: Final = ("authorization", "api_key", "apikey", "password", "secret",
 
 # Our own events: from them everything is written; libraries speak only when something is wrong.
 _OURS: Final = ("services", "tenantvault")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that is being answered; every event meanwhile carries it."""
 
 _OWN_FIELDS: Final = frozenset({"event", "level", "logger", "timestamp", "error", "frames"})
 
@@ -33,6 +37,8 @@ def configure(*, level: str, service: str, stream: TextIO | None = None) -> None
 
     def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
+        if answering := request_id.get():
+            event.setdefault("request_id", answering)
         return event
 
     handler = logging.StreamHandler(stream or sys.stderr)

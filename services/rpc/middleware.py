@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from services.rpc import logs
 from services.rpc.peers import Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault._status import to_status
@@ -106,6 +107,7 @@ class Middleware(grpc.aio.ServerInterceptor):
         async def around(request: Any, context: Context) -> Any:
             call = Call(method, _request_id(context))
             _current.set(call)
+            logs.request_id.set(call.request_id)
             try:
                 self._admit(call, request, context)
                 answer = await run(request, context)

@@ -16,7 +16,7 @@ class SelfCheck:
     """Checks the database against what the vault relies on.
 
     Args:
-        fingerprints: for each master key's id the bytes that tell it from another.
+        fingerprints: for each master key's id the bytes that tell it from another; the first key wraps.
     """
 
     def __init__(self, pool: Pool, fingerprints: Mapping[str, bytes]) -> None:
@@ -51,10 +51,14 @@ class SelfCheck:
         for key_id, fingerprint in self._fingerprints.items():
             if seen.get(key_id, fingerprint) != fingerprint:
                 raise NotReady(f"master key {key_id} is another key than the one that wrapped this database's org keys")
-        await db.executemany(
-            "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            [item for item in self._fingerprints.items() if item[0] not in seen],
-        )
+        # The first key wraps from now on; the others are remembered from when they were the first.
+        wrapping, fingerprint = next(iter(self._fingerprints.items()))
+        if wrapping not in seen:
+            await db.execute(
+                "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                wrapping,
+                fingerprint,
+            )
 
 
 async def _role(db: Connection) -> None:

@@ -8,7 +8,7 @@ CREATE TABLE orgs (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Master keys that ever wrapped an org's key here, so that a vault with a wrong key notices before it serves.
+-- Master keys that ever were the one that wraps, so that a vault with a wrong key notices before it serves.
 CREATE TABLE master_keys (
     master_key_id  text PRIMARY KEY,
     fingerprint    bytea NOT NULL,

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import io
 import json
 import logging
@@ -101,6 +102,17 @@ def test_a_field_that_is_named_like_a_secret_is_left_out(stream: io.StringIO, na
     [event] = lines(stream)
     assert ("[left out]", "example.com") == (event[name], event["host"])
     assert CANARY not in stream.getvalue()
+
+
+def test_what_happens_during_a_request_carries_its_id(stream: io.StringIO) -> None:
+    def answer() -> None:
+        logs.request_id.set("request-0001")
+        ours.info("a record does not open")
+        ours.info("call", extra={"request_id": "request-0002"})
+
+    contextvars.copy_context().run(answer)
+    contextvars.Context().run(ours.info, "stopping")
+    assert ["request-0001", "request-0002", None] == [event.get("request_id") for event in lines(stream)]
 
 
 def test_an_events_own_fields_are_not_left_out(stream: io.StringIO) -> None:
