@@ -10,7 +10,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.authority import DevelopmentAuthority
+from services.rpc.server import NotReady
 from services.vault.migrate import OWNER
+from services.vault.postgres import open_pool
+from services.vault.selfcheck import SelfCheck
 from tenantvault.errors import CredentialNotFound, VaultUnavailable
 from tests.integration.conftest import Database
 from tests.integration.vault.conftest import Journal, RunningVault, master_keys, running_vault, vault_settings
@@ -333,3 +336,11 @@ async def test_the_fingerprints_are_written_once(vault: RunningVault, database: 
     assert before == after
     assert ("test-1", 16) == (after["master_key_id"], len(after["fingerprint"]))
     assert after["fingerprint"] not in base64.b64decode(database.master_keys.partition(":")[2])
+
+
+async def test_a_key_that_never_was_the_first_may_go_again(fresh_database: Database) -> None:
+    async with open_pool(fresh_database.app_url) as pool:
+        await SelfCheck(pool, {"first": b"1", "tried": b"2"})()
+        await SelfCheck(pool, {"first": b"1"})()
+        with pytest.raises(NotReady, match="master key first is missing"):
+            await SelfCheck(pool, {"tried": b"2"})()
