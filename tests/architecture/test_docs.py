@@ -39,8 +39,9 @@ def test_every_error_is_documented_with_its_statuses() -> None:
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \|(.*)\|$", (ROOT / "docs/errors.md").read_text("utf-8"), re.MULTILINE))
     for leaf in errors.LEAVES:
         cells = [cell.strip() for cell in rows.pop(leaf.reason).split("|")]
-        status = gateway.problems.TABLE[leaf.reason].status
-        assert [f"`{leaf.__name__}`", leaf.code, str(status), "yes" if leaf.retryable else "no"] == cells[:4]
+        row = gateway.problems.TABLE[leaf.reason]
+        assert leaf.retryable == row.retryable, leaf.reason
+        assert [f"`{leaf.__name__}`", leaf.code, str(row.status), "yes" if leaf.retryable else "no"] == cells[:4]
     own = {code: row.status for code, row in gateway.problems.TABLE.items() if code not in errors.BY_REASON}
     assert own == {code: int(row.split("|")[0]) for code, row in rows.items()}
 
