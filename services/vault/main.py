@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from services.rpc import process
 from services.rpc.server import RpcServer, ServerConfig, Service
@@ -41,8 +42,10 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
             Service(status_service_pb2.DESCRIPTOR, add_status, StatusServicer(store)),
             Service(store_service_pb2.DESCRIPTOR, add_store, StoreServicer(keeper, store)),
         ]
+        telemetry = Telemetry()
+        telemetry.count("tenantvault_cache_reads", "Reads of credentials, by outcome.", lambda: asdict(cache.counts))
         check = SelfCheck(pool, keyring.fingerprints)
-        yield RpcServer(server_config, services, check=check, telemetry=Telemetry())
+        yield RpcServer(server_config, services, check=check, telemetry=telemetry)
 
 
 async def serve(environ: Mapping[str, str]) -> None:

@@ -55,7 +55,10 @@ class FakeVault:
     async def newest_credential(self, org_id: str, provider: Provider) -> Credential | None:
         with self._call("newest_credential"):
             versions = self.versions.get((org_id, provider))
-            return versions[-1] if versions else None
+            known = self.integrations.get((org_id, provider))
+            if not versions or known is None or (known.state is State.DISCONNECTED and known.version == len(versions)):
+                return None
+            return versions[-1]
 
     async def put(self, org_id: str, credential: Credential, *, expected_version: int, on_behalf_of: str) -> int:
         provider = Provider.VAPI if hasattr(credential, "api_key") else Provider.TWILIO

@@ -19,3 +19,11 @@ def test_two_processes_in_one_interpreter_count_apart() -> None:
     one, other = Telemetry(), Telemetry()
     one.record(method="/a/B", peer="p", code="OK", seconds=0)
     assert b"/a/B" not in generate_latest(other.registry)
+
+
+def test_what_a_process_counts_is_read_when_somebody_looks() -> None:
+    telemetry, counts = Telemetry(), {"hits": 1, "misses": 0}
+    telemetry.count("tenantvault_cache_reads", "Reads.", lambda: counts)
+    counts["hits"] = 7
+    assert 7 == telemetry.registry.get_sample_value("tenantvault_cache_reads_total", {"outcome": "hits"})
+    assert 0 == telemetry.registry.get_sample_value("tenantvault_cache_reads_total", {"outcome": "misses"})
