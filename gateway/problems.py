@@ -54,6 +54,11 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "DEADLINE_EXCEEDED": Row(504, "It took too long", retryable=True),
         "CREDENTIAL_UNREADABLE": Row(500, "The stored credential cannot be opened"),
         "INTERNAL": Row(500, "Something went wrong", InternalError.sentence),
+        "ORG_FROZEN": Row(403, "Frozen"),
+        "ORG_SHREDDED": Row(410, "Gone"),
+        "VERSION_NOT_FOUND": Row(404, "No such version"),
+        "AUDIT_UNAVAILABLE": Row(503, "TenantVault cannot answer now", retryable=True),
+        "KEY_NOT_EVERYWHERE": Row(409, "A key is missing"),
         # The gateway's own.
         "MALFORMED_BODY": Row(400, "The body is not valid", "Send one JSON object."),
         "BODY_TOO_LARGE": Row(413, "The body is too large", "Send at most 64 KiB."),

@@ -16,7 +16,15 @@ WEBHOOK_URL: Final = "TENANTVAULT_VAPI_WEBHOOK_URL"
 _NO_WEBHOOKS: Final = "https://webhooks.tenantvault.invalid/vapi"
 
 _PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TENANTVAULT_LOG_LEVEL"})
-_VAULT_TUNING: Final = frozenset({"TENANTVAULT_CACHE_ENTRIES", "TENANTVAULT_CACHE_TTL_SECONDS"})
+_VAULT_TUNING: Final = frozenset(
+    {
+        "TENANTVAULT_CACHE_ENTRIES",
+        "TENANTVAULT_CACHE_TTL_SECONDS",
+        "TENANTVAULT_MAX_STALENESS_SECONDS",
+        "TENANTVAULT_OVERLAP_SECONDS",
+        "TENANTVAULT_RECONCILE_SECONDS",
+    }
+)
 _PROVIDER_TUNING: Final = frozenset({"TENANTVAULT_CONNECT_LEASE_SECONDS", WEBHOOK_URL})
 # What steers the interpreter, and what measures the coverage of processes that tests start.
 _PASSED_ON_PREFIXES: Final = ("PYTHON", "COVERAGE_PROCESS_", "COV_CORE_")
@@ -51,11 +59,14 @@ class Environments:
             "TENANTVAULT_APP_PASSWORD_FILE": str(app_password),
         }
 
-    def vault(self, tls: TlsFiles, *, database_url: Path, master_keys: Path) -> dict[str, str]:
+    def vault(
+        self, tls: TlsFiles, *, database_url: Path, master_keys: Path, audit_spool: Path
+    ) -> dict[str, str]:
         """Of the only one with keys and database."""
         return self._service(tls, self.ports.vault, _VAULT_TUNING) | {
             "TENANTVAULT_DATABASE_URL_FILE": str(database_url),
             "TENANTVAULT_MASTER_KEYS_FILE": str(master_keys),
+            "TENANTVAULT_AUDIT_SPOOL": str(audit_spool),
         }
 
     def provider(self, tls: TlsFiles) -> dict[str, str]:

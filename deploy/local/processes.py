@@ -31,6 +31,7 @@ class Processes:
     admin_url: Callable[[], str]
     app_url: Callable[[], str]
     postgres: EmbeddedPostgres | None
+    audit_spool: Path
 
     def all(self) -> list[Process]:
         """All of them. What does not wait for another starts at once."""
@@ -78,6 +79,7 @@ class Processes:
                     self.tls("vault"),
                     database_url=self.box.put("app_url", self.app_url()),
                     master_keys=self.box.path("master_keys"),
+                    audit_spool=self.audit_spool,
                 ),
             ),
             ready=grpc_serves(self.environments.ports.vault, self._own_tls),

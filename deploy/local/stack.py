@@ -97,6 +97,7 @@ class Stack:
                 admin_url=lambda: self.admin_url,
                 app_url=lambda: self.app_url,
                 postgres=self._postgres,
+                audit_spool=self.root / "audit-spool",
             )
             self._supervisor = Supervisor(
                 processes.all(), logs=self.root / "logs", patience=self._patience, announce=self._announce

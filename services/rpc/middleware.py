@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -36,6 +36,9 @@ from tenantvault.errors import (
 
 LONGEST_DEADLINE: Final = 120.0
 """Seconds. A call that wants more is refused: it would hold its resources for nobody."""
+
+LONGEST_STREAM: Final = 3600.0
+"""The same for a call whose answers stream, which its caller may listen to for as long as that."""
 
 REQUEST_ID: Final = "x-request-id"
 """The metadata key of a call's id: taken over from the caller, or made here, and told with every failure."""
@@ -65,12 +68,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Middleware(grpc.aio.ServerInterceptor):
-    """The one adapter to grpc.aio. `ready` says whether this process may serve."""
+    """The one adapter to grpc.aio. `ready` says whether this process may serve, all methods but `always`."""
 
     identity: Identity
     policy: Policy
     telemetry: Telemetry
     ready: Callable[[], bool]
+    always: frozenset[str] = frozenset()
     # By method: what is registered does not change while the server lives.
     _wrapped: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -95,21 +99,21 @@ class Middleware(grpc.aio.ServerInterceptor):
                 around = self._around(method, handler.unary_unary)
                 return grpc.unary_unary_rpc_method_handler(around, _readable(read), write)
             case False, True:
-                around = self._around(method, _written(handler.unary_stream))
+                around = self._around(method, _written(handler.unary_stream), longest=LONGEST_STREAM)
                 return grpc.unary_stream_rpc_method_handler(around, _readable(read), write)
             case True, False:
                 return grpc.stream_unary_rpc_method_handler(self._around(method, handler.stream_unary), read, write)
             case _:
-                around = self._around(method, _written(handler.stream_stream))
+                around = self._around(method, _written(handler.stream_stream), longest=LONGEST_STREAM)
                 return grpc.stream_stream_rpc_method_handler(around, read, write)
 
-    def _around(self, method: str, run: Handler) -> Handler:
+    def _around(self, method: str, run: Handler, *, longest: float = LONGEST_DEADLINE) -> Handler:
         async def around(request: Any, context: Context) -> Any:
             call = Call(method, _request_id(context))
             _current.set(call)
             logs.request_id.set(call.request_id)
             try:
-                self._admit(call, request, context)
+                self._admit(call, request, context, longest)
                 answer = await run(request, context)
             except BaseException as error:
                 told = self._told(call, error, context)
@@ -123,18 +127,18 @@ class Middleware(grpc.aio.ServerInterceptor):
 
         return around
 
-    def _admit(self, call: Call, request: Any, context: Context) -> None:
+    def _admit(self, call: Call, request: Any, context: Context, longest: float) -> None:
         foreign = call.method.startswith(_FOREIGN)
-        if not foreign and not self.ready():
+        if not foreign and not self.ready() and call.method not in self.always:
             raise VaultUnavailable("This service is not ready: try again in a moment.")
         call.peer = self.identity.peer(context.auth_context())
-        provider = provider_named_in(request) if isinstance(request, Message) and not foreign else None
-        if not self.policy.allows(call.method, call.peer, provider):
+        named = providers_named_in(request) if isinstance(request, Message) and not foreign else (None,)
+        if not all(self.policy.allows(call.method, call.peer, provider) for provider in named):
             raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
         if request is None:
             raise InvalidRequest("These bytes are no request of this method: generate the client from the same protos.")
         remaining: float | None = context.time_remaining()
-        if not foreign and (remaining is None or remaining > LONGEST_DEADLINE):
+        if not foreign and (remaining is None or remaining > longest):
             raise DeadlineRequired
 
     def _told(self, call: Call, error: BaseException, context: Context) -> TenantVaultError | None:
@@ -176,17 +180,26 @@ def current_call() -> Call:
     return _current.get()
 
 
-def provider_named_in(request: Message) -> str | None:
-    """The provider that a request is about, e.g. `vapi`: its field `provider`, or the kind of its `credential`."""
-    fields = request.DESCRIPTOR.fields_by_name
+def providers_named_in(request: Message) -> Collection[str | None]:
+    """The providers that a request is about, e.g. `vapi`; None for none.
+
+    They are in its field `provider`, are the kind of its `credential`, or are in the fields `provider` of its `keys`.
+    """
+    fields: Mapping[str, Any] = request.DESCRIPTOR.fields_by_name
     if "provider" in fields:
-        numbers: Any = fields["provider"].enum_type
-        value = numbers.values_by_number.get(request.provider)  # type: ignore[attr-defined]  # the contract's shape
-        return value.name.removeprefix("PROVIDER_").lower() if value else None
+        return (_provider(fields["provider"], request.provider),)  # type: ignore[attr-defined]  # the contract's shape
     if "credential" in fields:
         kind = request.credential.WhichOneof("kind")  # type: ignore[attr-defined]  # the contract's shape
-        return str(kind) if kind else None
-    return None
+        return (str(kind) if kind else None,)
+    if "keys" in fields and (in_key := fields["keys"].message_type.fields_by_name.get("provider")):
+        numbers = {key.provider for key in request.keys}  # type: ignore[attr-defined]  # the contract's shape
+        return {_provider(in_key, number) for number in numbers} or (None,)
+    return (None,)
+
+
+def _provider(field: Any, number: int) -> str | None:
+    value = field.enum_type.values_by_number.get(number)
+    return value.name.removeprefix("PROVIDER_").lower() if value else None
 
 
 def _readable(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -1,10 +1,11 @@
 """The beginning and the end of a gRPC process."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import uvloop
@@ -42,3 +43,22 @@ async def _watched(serving: Coroutine[Any, Any, None]) -> None:
 def _left_over(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     """Log an error that no task waited for. The loop's own handler would write the error's text."""
     _log.error("an error that nobody waited for", exc_info=context.get("exception"))
+
+
+@contextlib.asynccontextmanager
+async def in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do endless work while the body runs. Work that ends with an error is logged; the others go on."""
+    tasks = [asyncio.create_task(one) for one in work]
+    for task in tasks:
+        task.add_done_callback(_ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("work in the background ended", exc_info=error)

@@ -7,7 +7,7 @@ import logging
 import pkgutil
 import re
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,10 @@ from tenantvault.tls import TlsFiles
 GRACE: Final = 10.0
 """Seconds that calls under way have to finish after SIGTERM."""
 
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+
+MAX_RESPONSE_BYTES: Final = 24 * 1024 * 1024
+"""A thousand credentials of the largest size in one answer, with what is around them."""
 
 _RECHECK: Final = 30.0
 _RETRY: Final = 0.5
@@ -38,8 +41,8 @@ _LAST_PORT: Final = 65535
 _log = logging.getLogger(__name__)
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1000),
     # Clients ping every 15 s; a peer that pings more often than every 10 s is cut off.
@@ -104,7 +107,10 @@ class Service:
 
 
 class RpcServer:
-    """Serves until it is told to stop. `check` raises NotReady while this process must not serve."""
+    """Serves until it is told to stop. `check` raises NotReady while this process must not serve.
+
+    The methods of `always`, by their full names, are answered all the same.
+    """
 
     def __init__(
         self,
@@ -113,8 +119,11 @@ class RpcServer:
         *,
         check: Callable[[], Awaitable[None]],
         telemetry: Telemetry,
+        always: Collection[str] = (),
+        stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
+        self._stopping = stopping
         self._check = check
         self._telemetry = telemetry
         self._close_metrics: Callable[[], None] | None = None
@@ -124,7 +133,11 @@ class RpcServer:
         policy = Policy.read(config.policy_file)
         policy.check(_methods(services, reflect=config.reflection), known_services=_contract())
         middleware = Middleware(
-            identity=Identity(config.trust_domain), policy=policy, telemetry=telemetry, ready=lambda: self._ready
+            identity=Identity(config.trust_domain),
+            policy=policy,
+            telemetry=telemetry,
+            ready=lambda: self._ready,
+            always=frozenset(always),
         )
         self._server = grpc.aio.server(interceptors=[middleware], options=_OPTIONS)
         for service in services:
@@ -195,6 +208,7 @@ class RpcServer:
     async def stop(self, grace: float = GRACE) -> None:
         """Answer NOT_SERVING, take no new calls, let those under way finish within `grace` seconds."""
         self._health.end()
+        self._stopping()
         await self._server.stop(grace)
         if self._close_metrics:
             await asyncio.to_thread(self._close_metrics)

@@ -1,5 +1,6 @@
 """The nouns of the vault. A plaintext is in `Plaintext` only; everything else may be shown."""
 
+from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,23 @@ class State(StrEnum):
     CONNECTED = "connected"
     REFUSED = "refused"
     DISCONNECTED = "disconnected"
+
+
+class OrgState(StrEnum):
+    """Whether an org may be read."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    SHREDDED = "shredded"
+
+
+class VersionState(StrEnum):
+    """What a version is at the moment."""
+
+    STORED = "stored"
+    ACTIVE = "active"
+    PREVIOUS = "previous"
+    DESTROYED = "destroyed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,15 @@ class RecordName:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A sealed version, with the wrapped key that opens it."""
+
+    name: RecordName
+    sealed: bytes
+    key: OrgKey
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """Something at a provider that belongs to one org."""
 
@@ -52,20 +79,63 @@ class Mapping:
     org_id: str
     provider: str
     resource: Resource
-    key_id: str
     mac: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCredential:
-    """A credential as the store keeps it, with what it takes to open it."""
+class Pointer:
+    """Which version of a provider's credential is current: what the org's key vouches for.
 
-    name: RecordName
-    sealed: bytes
-    key: OrgKey
-    resources: Sequence[Resource] = ()
-    last_verified_at: datetime | None = None
+    `version` is 0 while none was ever active. `registered` is the generation at which the resources were registered,
+    and `resources` how many there are. `previous_until` is when the overlap of the version before ends.
+    """
+
+    provider: str
+    version: int = 0
+    latest_version: int = 0
+    is_active: bool = False
+    previous_version: int = 0
+    previous_until: datetime | None = None
+    registered: int = 0
+    resources: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Org:
+    """An org as a change finds it, or leaves it: its state, its generation and its pointers by provider."""
+
+    org_id: str
+    state: OrgState = OrgState.ACTIVE
     generation: int = 0
+    pointers: Table[str, Pointer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What the store has of an org and a provider, with all that it takes to check and to open it.
+
+    `key` is the org's current key, which made the MACs. `record` is None when there is nothing to be read.
+    """
+
+    org_id: str
+    org_state: OrgState
+    generation: int
+    pointer: Pointer
+    mac: bytes
+    key: OrgKey | None
+    mappings: Sequence[Mapping] = ()
+    record: Record | None = None
+    previous: Record | None = None
+    last_verified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the store has of a resource: its row of the directory, its integration's pointer, a credential asked for."""
+
+    mapping: Mapping
+    integration: Stored
+    credential: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +147,17 @@ class Plaintext:
     resources: Sequence[Resource] = ()
     last_verified_at: datetime | None = None
     generation: int = 0
+    served_stale: bool = False
+    previous: "Previous | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The version before, in the open, and until when it may be read."""
+
+    version: int
+    payload: bytes = field(repr=False)
+    readable_until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +175,22 @@ class Integration:
     connected_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What may be shown of a version."""
+
+    version: int
+    hint: str
+    created_at: datetime
+    was_active: bool = False
+    destroyed_at: datetime | None = None
+    state: VersionState = VersionState.STORED
+    readable_until: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who makes a change: the calling service, the person it acts for, the request."""
+    """Who makes a call: the calling service, the person it acts for, the request."""
 
     peer: str
     on_behalf_of: str = ""
@@ -110,3 +204,14 @@ def state_of(*, version: int | None, is_active: bool, latest_version: int, verif
     if not is_active:
         return State.DISCONNECTED
     return State.REFUSED if verification_error else State.CONNECTED
+
+
+def version_state(version: Version, pointer: Pointer, now: datetime) -> VersionState:
+    """What a version is, as the pointer has it."""
+    if version.destroyed_at is not None:
+        return VersionState.DESTROYED
+    if version.version == pointer.version:
+        return VersionState.ACTIVE
+    if version.version == pointer.previous_version and pointer.previous_until and now < pointer.previous_until:
+        return VersionState.PREVIOUS
+    return VersionState.STORED

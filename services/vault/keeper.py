@@ -1,36 +1,78 @@
-"""The verbs of the vault, and the ports they need."""
+"""What changes in the vault, and the ports that changes need.
+
+A change is decided under the org's lock: the store gives the org as it is, a rule of `services.vault.org` says what it
+becomes, the org's key vouches for that, and the store writes it together with its audit event. When a call returns, no
+vault serves any more what the change took away.
+"""
 
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
 
+from services.vault import org as rules
 from services.vault.credential import (
     Integration,
-    Mapping,
+    Org,
     OrgKey,
     Origin,
-    Plaintext,
+    Pointer,
+    Record,
     RecordName,
     Resource,
-    StoredCredential,
+    Stored,
+    Version,
 )
-from tenantvault.errors import CredentialNotFound, CredentialUnreadable, ResourceNotFound, VersionConflict
+from services.vault.credential import Mapping as Row
+from services.vault.org import Changed
+from services.vault.reader import OpenRecord
+from tenantvault.errors import CredentialUnreadable, InternalError, VersionConflict
 
 _log = logging.getLogger(__name__)
+_ResultT = TypeVar("_ResultT")
 
 
-class Record(Protocol):
-    """A record whose key is at hand."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An org under its lock.
 
-    def open(self) -> bytes:
-        """The plaintext; raises what the envelope calls unreadable."""
+    `pointers` is what is stored of each of its integrations, without records; `key` is its current key; `version` is
+    the version that the change is about, where there is one of that number.
+    """
+
+    org: Org
+    key: OrgKey | None
+    pointers: Sequence[Stored]
+    version: Version | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to be written, all of it or nothing.
+
+    `macs` has the proof of each pointer that the org's key vouches for, by provider; the others lose theirs.
+    `mappings` replaces the rows of the directory of each provider that it names. `key` becomes the org's current key.
+    """
+
+    changed: Changed
+    macs: Mapping[str, bytes] = field(default_factory=dict)
+    mappings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    key: OrgKey | None = None
+    name: RecordName | None = None
+    sealed: bytes = b""
+    hint: str = ""
+    destroys_version: bool = False
+    destroys_keys: bool = False
+
+
+Decide = Callable[[Held], Awaitable[Change | None]]
 
 
 class Envelope(Protocol):
-    """What seals and opens records."""
+    """What seals and vouches."""
 
     async def new_key(self, org_id: str) -> OrgKey:
         """A new key for an org."""
@@ -38,139 +80,87 @@ class Envelope(Protocol):
     async def seal(self, key: OrgKey, name: RecordName, payload: bytes) -> bytes:
         """Seal a payload."""
 
-    async def unlock(self, key: OrgKey, name: RecordName, sealed: bytes) -> Record:
+    async def unlock(self, record: Record) -> OpenRecord:
         """Make a record ready to open."""
 
-    async def vouch(self, key: OrgKey, provider: str, resource: Resource) -> bytes:
+    async def vouch(self, key: OrgKey, org: Org, pointer: Pointer) -> bytes:
+        """The proof that a pointer is the org's now."""
+
+    async def vouch_mapping(self, key: OrgKey, provider: str, resource: Resource, registered: int) -> bytes:
         """The proof that a resource is the org's."""
 
-    async def vouched(self, key: OrgKey, provider: str, resource: Resource, mac: bytes) -> bool:
-        """Whether a proof holds."""
+    async def trusts(self, stored: Stored) -> bool:
+        """Whether the proofs of what is stored hold."""
+
+    def forget(self, org_id: str) -> None:
+        """Drop an org's keys from memory."""
 
 
 class Store(Protocol):
-    """Where it is kept. Every mutation writes its audit event in the same transaction.
+    """Where changes are written. VaultUnavailable when it cannot be reached. It decides nothing."""
 
-    Errors are those of `tenantvault.errors`; VaultUnavailable when the store cannot be reached. Nothing here knows a
-    plaintext or decides anything that takes one.
-    """
-
-    async def org_key(self, org_id: str) -> OrgKey | None:
-        """The org's current key."""
-
-    async def add_org_key(self, key: OrgKey) -> OrgKey:
-        """Keep the org's first key; returns the one that is kept when another came first."""
-
-    async def read(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The active version; None when there is none, or it is disconnected."""
-
-    async def read_newest(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The newest version, active or not; None when there is none, or it is disconnected."""
-
-    async def resolve(self, kind: str, resource_id: str) -> tuple[Mapping, OrgKey] | None:
-        """The mapping of a resource, with the key that vouches for it."""
-
-    async def resolve_credential(
-        self, kind: str, resource_id: str, provider: str
-    ) -> tuple[Mapping, OrgKey, StoredCredential | None] | None:
-        """The mapping of a resource and its org's active credential, in one round trip."""
-
-    async def integrations(self, org_id: str) -> Sequence[Integration]:
-        """What may be shown of the org's integrations."""
-
-    async def put(self, name: RecordName, sealed: bytes, hint: str, origin: Origin) -> None:
-        """Add a version; VersionConflict unless it follows the newest by one."""
-
-    async def activate(
+    async def change(
         self,
         org_id: str,
-        provider: str,
-        version: int,
-        mappings: Sequence[Mapping],
+        decide: Decide,
         origin: Origin,
         *,
+        provider: str = "",
+        version: int = 0,
+        create: bool = False,
         lease_owner: str = "",
-    ) -> Integration:
-        """Make a version active and replace the integration's mappings.
+    ) -> int | None:
+        """Hold the org, decide, and write the change with its audit event; returns the org's generation now.
+
+        None when nothing is to be changed. `create` makes an org that is not there yet.
 
         Raises:
-            VersionConflict: it is not the newest version.
+            CredentialNotFound: there is no such org.
             ResourceConflict: a resource cannot be registered.
             LeaseHeld: a lease owner is given who does not hold the lease.
         """
 
-    async def record_verification(
-        self, org_id: str, provider: str, version: int, error: str, origin: Origin
-    ) -> Integration:
-        """Keep the provider's answer; VersionConflict unless the version is active, CredentialNotFound if none is."""
+    async def read(self, keys: Sequence[tuple[str, str]], *, newest: bool = False) -> Sequence[Stored | None]:
+        """What there is of each org and provider."""
 
-    async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Make a connected credential readable or unreadable; CredentialNotFound when none was ever active.
-
-        What was put and not activated before a disconnect can never be activated after it.
-        """
-
-    async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
-        """Take or prolong a lease; LeaseHeld, with the time that is left, when another owner has it."""
-
-    async def release_lease(self, org_id: str, provider: str, owner: str) -> None:
-        """Give a lease back, if the owner has it."""
+    async def integrations(self, org_id: str) -> Sequence[Integration]:
+        """What may be shown of the org's integrations, in the order of the providers' names."""
 
 
-class Cache(Protocol):
-    """What remembers readable credentials."""
+class Vaults(Protocol):
+    """All vaults on the same database, this one too."""
 
-    async def get(self, key: tuple[str, str], load: Callable[[], Awaitable["Readable | None"]]) -> "Readable | None":
-        """The value, remembered or loaded."""
-
-    def forget(self, org_id: str) -> None:
-        """Drop an org's values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """A stored credential whose record is ready to open."""
-
-    stored: StoredCredential
-    record: Record
+    async def settled(self, org_id: str, generation: int) -> None:
+        """Return when no vault serves what was before this generation, or can do so any more."""
 
 
 class Keeper:
-    """Keeps credentials: puts, gets, resolves, connects and disconnects them.
+    """Makes the changes.
 
     Args:
-        unreadable: what the envelope raises for a record that does not open.
+        forget: drops what this process remembers of an org.
+        unreadable: what the envelope raises for a record or a key that does not open.
+        overlap: how long the version before stays readable after a rotation; zero for not at all.
     """
 
-    def __init__(self, *, store: Store, envelope: Envelope, cache: Cache, unreadable: type[Exception]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        envelope: Envelope,
+        vaults: Vaults,
+        forget: Callable[[str], None],
+        unreadable: type[Exception],
+        overlap: timedelta = timedelta(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._store = store
         self._envelope = envelope
-        self._cache = cache
+        self._vaults = vaults
+        self._forget = forget
         self._unreadable = unreadable
-
-    async def get(self, org_id: str, provider: str) -> Plaintext:
-        """The active credential, in the open.
-
-        Raises:
-            CredentialNotFound: nothing is connected.
-            CredentialUnreadable: the stored record does not open.
-        """
-
-        async def load() -> Readable | None:
-            stored = await self._store.read(org_id, provider)
-            return await self._readable(stored) if stored else None
-
-        readable = await self._cache.get((org_id, provider), load)
-        if readable is None:
-            raise CredentialNotFound
-        return self._open(readable)
-
-    async def get_newest(self, org_id: str, provider: str) -> Plaintext:
-        """The newest version in the open, active or not; errors as `get`."""
-        stored = await self._store.read_newest(org_id, provider)
-        if stored is None:
-            raise CredentialNotFound
-        return self._open(await self._readable(stored))
+        self._overlap = overlap
+        self._now = now
 
     async def put(
         self, org_id: str, provider: str, payload: bytes, hint: str, *, expected_version: int, origin: Origin
@@ -183,17 +173,21 @@ class Keeper:
             VersionConflict: `expected_version` is not the newest.
             CredentialUnreadable: the org's key does not unwrap.
         """
-        newest = await self._store.read_newest(org_id, provider)
-        if newest is not None and newest.name.version == expected_version and await self._holds(newest, payload):
+        [newest] = await self._store.read([(org_id, provider)], newest=True)
+        record = newest.record if newest else None
+        if record and record.name.version == expected_version and await self._holds(record, payload):
             return expected_version
-        key = await self._store.org_key(org_id) or await self._store.add_org_key(await self._envelope.new_key(org_id))
-        name = RecordName(org_id, provider, expected_version + 1, key.key_id)
-        try:
+
+        async def decide(held: Held) -> Change:
+            changed = rules.put(held.org, provider, expected_version + 1)
+            key = held.key or await self._envelope.new_key(org_id)
+            name = RecordName(org_id, provider, expected_version + 1, key.key_id)
             sealed = await self._envelope.seal(key, name, payload)
-        except self._unreadable:
-            raise self._key_refused(key) from None
-        await self._store.put(name, sealed, hint, origin)
-        return name.version
+            change = await self._vouched(held, changed, key)
+            return replace(change, key=None if held.key else key, name=name, sealed=sealed, hint=hint)
+
+        await self._change(org_id, decide, origin, provider=provider, create=True)
+        return expected_version + 1
 
     async def activate(
         self,
@@ -205,128 +199,214 @@ class Keeper:
         *,
         lease_owner: str = "",
     ) -> Integration:
-        """Make a version active, with what was provisioned for it.
+        """Make a version active, with what was provisioned for it. It also mends an integration whose proof is broken.
 
-        Errors as `Store.activate`, and CredentialUnreadable when the org's key does not unwrap.
+        Raises:
+            VersionConflict: it is not the newest version.
+            ResourceConflict: a resource cannot be registered.
+            LeaseHeld: a lease owner is given who does not hold the lease.
+            CredentialUnreadable: the org's key does not unwrap.
         """
-        key = await self._store.org_key(org_id)
-        if key is None:
-            raise VersionConflict
-        try:
-            mappings = [
-                Mapping(org_id, provider, resource, key.key_id, await self._envelope.vouch(key, provider, resource))
-                for resource in resources
-            ]
-        except self._unreadable:
-            raise self._key_refused(key) from None
-        change = self._store.activate(org_id, provider, version, mappings, origin, lease_owner=lease_owner)
-        return await self._changed(org_id, change)
+
+        async def decide(held: Held) -> Change:
+            changed = rules.activate(
+                held.org, provider, held.version, resources, now=self._now(), overlap=self._overlap
+            )
+            if held.key is None:
+                raise VersionConflict
+            return await self._vouched(held, changed, held.key, heals=True)
+
+        await self._change(org_id, decide, origin, provider=provider, version=version, lease_owner=lease_owner)
+        return await self._integration(org_id, provider)
 
     async def record_verification(
         self, org_id: str, provider: str, version: int, error: str, origin: Origin
     ) -> Integration:
-        """Keep the provider's definite answer about the active version; an empty error is a yes."""
-        return await self._changed(org_id, self._store.record_verification(org_id, provider, version, error, origin))
-
-    async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
-        """Make the credential unreadable and keep its ciphertext."""
-        return await self._changed(org_id, self._store.set_active(org_id, provider, False, origin))
-
-    async def reconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
-        """Make a disconnected credential readable again."""
-        return await self._changed(org_id, self._store.set_active(org_id, provider, True, origin))
-
-    async def resolve(self, kind: str, resource_id: str) -> Mapping:
-        """The mapping of a resource.
+        """Keep the provider's definite answer about the active version; an empty error is a yes.
 
         Raises:
-            ResourceNotFound: no org has it, or the row's proof does not hold.
+            VersionConflict: the version is not the active one.
+            CredentialNotFound: there is none.
         """
-        found = await self._store.resolve(kind, resource_id)
-        if found is None:
-            raise ResourceNotFound
-        mapping, key = found
-        await self._demand_proof(mapping, key)
-        return mapping
+        return await self._apply(org_id, provider, lambda held: rules.verify(held.org, provider, version, error), origin)
 
-    async def resolve_credential(self, kind: str, resource_id: str, provider: str) -> Plaintext:
-        """The active credential of the org that has a resource; ResourceNotFound for whatever is missing."""
-        found = await self._store.resolve_credential(kind, resource_id, provider)
-        if found is None:
-            raise ResourceNotFound
-        mapping, key, stored = found
-        await self._demand_proof(mapping, key)
-        if stored is None:
-            raise ResourceNotFound
-        return self._open(await self._readable(stored))
+    async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
+        """Make the credential unreadable and keep its ciphertext; CredentialNotFound when none was ever active."""
+        return await self._apply(org_id, provider, lambda held: rules.disconnect(held.org, provider), origin)
 
-    async def _changed(self, org_id: str, change: Coroutine[Any, Any, Integration]) -> Integration:
-        """Make a change, and only when it has ended forget what was read before it.
+    async def reconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
+        """Make a disconnected credential readable again; CredentialNotFound when none was ever active."""
+        return await self._apply(org_id, provider, lambda held: rules.reconnect(held.org, provider), origin)
+
+    async def roll_back(
+        self, org_id: str, provider: str, version: int, *, expected_version: int, origin: Origin
+    ) -> Integration:
+        """Make an older version active again.
+
+        Raises:
+            VersionConflict: `expected_version` is not the active one.
+            VersionNotFound: the version was never active, or is destroyed.
+        """
+        return await self._apply(
+            org_id,
+            provider,
+            lambda held: rules.roll_back(held.org, provider, held.version, expected_version),
+            origin,
+            version=version,
+        )
+
+    async def destroy(self, org_id: str, provider: str, version: int, origin: Origin) -> None:
+        """Destroy a version's ciphertext for ever.
+
+        Raises:
+            VersionConflict: it is the active one.
+            VersionNotFound: there is none of that number.
+        """
+        await self._apply(
+            org_id, provider, lambda held: rules.destroy(held.org, provider, held.version), origin, version=version
+        )
+
+    async def freeze(self, org_id: str, origin: Origin) -> int:
+        """Refuse every read of an org; returns its generation. An org that is not known yet is frozen beforehand."""
+        return await self._apply_to_org(org_id, lambda held: rules.freeze(held.org), origin)
+
+    async def unfreeze(self, org_id: str, origin: Origin) -> int:
+        """End a freeze; returns the org's generation."""
+        return await self._apply_to_org(org_id, lambda held: rules.unfreeze(held.org), origin)
+
+    async def shred(self, org_id: str, origin: Origin) -> int:
+        """Destroy an org's keys for ever; returns its generation."""
+
+        async def decide(held: Held) -> Change | None:
+            changed = rules.shred(held.org)
+            mappings: dict[str, Sequence[Row]] = {provider: () for provider in held.org.pointers}
+            return Change(changed=changed, mappings=mappings, destroys_keys=True) if changed else None
+
+        generation = await self._change(org_id, decide, origin, create=True)
+        self._envelope.forget(org_id)
+        return generation
+
+    async def rotate_key(self, org_id: str, origin: Origin) -> str:
+        """Give an org a new key, which vouches for everything from now on; returns its id.
+
+        The records are sealed anew in the background: `services.vault.rotation`.
+        """
+        key = await self._envelope.new_key(org_id)
+
+        async def decide(held: Held) -> Change:
+            changed = rules.rotate_key(held.org)
+            change = await self._vouched(held, changed, key)
+            mappings = {
+                stored.pointer.provider: [
+                    await self._row(key, changed.org, stored.pointer, mapping.resource) for mapping in stored.mappings
+                ]
+                for stored in held.pointers
+                if stored.pointer.provider in change.macs
+            }
+            return replace(change, key=key, mappings=mappings)
+
+        await self._change(org_id, decide, origin)
+        return key.key_id
+
+    async def _apply(
+        self,
+        org_id: str,
+        provider: str,
+        rule: Callable[[Held], Changed | None],
+        origin: Origin,
+        *,
+        version: int = 0,
+    ) -> Integration:
+        async def decide(held: Held) -> Change | None:
+            changed = rule(held)
+            if changed is None:
+                return None
+            change = await self._vouched(held, changed, held.key)
+            if provider not in change.macs:
+                raise CredentialUnreadable
+            return replace(change, destroys_version=changed.action == "credential.destroy")
+
+        await self._change(org_id, decide, origin, provider=provider, version=version)
+        return await self._integration(org_id, provider)
+
+    async def _apply_to_org(self, org_id: str, rule: Callable[[Held], Changed | None], origin: Origin) -> int:
+        async def decide(held: Held) -> Change | None:
+            changed = rule(held)
+            return None if changed is None else await self._vouched(held, changed, held.key)
+
+        return await self._change(org_id, decide, origin, create=True)
+
+    async def _vouched(self, held: Held, changed: Changed, key: OrgKey | None, *, heals: bool = False) -> Change:
+        """The change with the proofs of all the org's pointers: the generation that they cover has moved.
+
+        A pointer whose proof did not hold gets none, so that a change elsewhere never vouches for what somebody else
+        wrote. Only a change that replaces the whole pointer (`heals`) makes one good again.
+        """
+        if key is None:
+            return Change(changed=changed)
+        try:
+            broken = {stored.pointer.provider for stored in held.pointers if not await self._envelope.trusts(stored)}
+            pointers = [
+                self._without_past(pointer) if heals and pointer.provider in broken else pointer
+                for pointer in changed.org.pointers.values()
+                if pointer.provider not in broken or (heals and pointer.provider == changed.provider)
+            ]
+            macs = {pointer.provider: await self._envelope.vouch(key, changed.org, pointer) for pointer in pointers}
+            org = replace(changed.org, pointers={**changed.org.pointers, **{p.provider: p for p in pointers}})
+            mappings: dict[str, Sequence[Row]] = {}
+            if changed.resources is not None:
+                pointer = org.pointers[changed.provider]
+                mappings[changed.provider] = [
+                    await self._row(key, org, pointer, resource) for resource in changed.resources
+                ]
+        except self._unreadable:
+            raise self._key_refused(key) from None
+        return Change(changed=replace(changed, org=org), macs=macs, mappings=mappings)
+
+    @staticmethod
+    def _without_past(pointer: Pointer) -> Pointer:
+        return replace(pointer, previous_version=0, previous_until=None)
+
+    async def _row(self, key: OrgKey, org: Org, pointer: Pointer, resource: Resource) -> Row:
+        mac = await self._envelope.vouch_mapping(key, pointer.provider, resource, pointer.registered)
+        return Row(org.org_id, pointer.provider, resource, mac)
+
+    async def _change(self, org_id: str, decide: Decide, origin: Origin, **where: Any) -> int:
+        """Make a change, then forget what was read before it, everywhere, before it is acknowledged.
 
         It goes on when the caller gives up: a change that is left in the middle may still come about after the cache
         was dropped, and a read between the two would be remembered.
         """
 
-        async def make() -> Integration:
+        async def make() -> int:
             try:
-                return await change
+                generation = await self._store.change(org_id, decide, origin, **where)
             finally:
-                self._cache.forget(org_id)
+                self._forget(org_id)
+            if generation is not None:
+                await self._vaults.settled(org_id, generation)
+            return generation or 0
 
         making = asyncio.ensure_future(make())
         # Looked at although nobody may wait for it any more: asyncio complains of an error that nobody saw.
         making.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(making)
 
-    async def _demand_proof(self, mapping: Mapping, key: OrgKey) -> None:
-        try:
-            holds = await self._envelope.vouched(key, mapping.provider, mapping.resource, mapping.mac)
-        except self._unreadable:
-            holds = False
-        if not holds:
-            _log.error(
-                "a mapping's proof does not hold: its row was changed behind the vault's back",
-                extra={"org": mapping.org_id, "kind": mapping.resource.kind},
-            )
-            raise ResourceNotFound
+    async def _integration(self, org_id: str, provider: str) -> Integration:
+        for integration in await self._store.integrations(org_id):
+            if integration.provider == provider:
+                return integration
+        raise InternalError
 
-    async def _holds(self, stored: StoredCredential, payload: bytes) -> bool:
+    async def _holds(self, record: Record, payload: bytes) -> bool:
         try:
-            return hmac.compare_digest(self._open(await self._readable(stored)).payload, payload)
-        except CredentialUnreadable:
+            return hmac.compare_digest((await self._envelope.unlock(record)).open(), payload)
+        except self._unreadable:
             return False
-
-    async def _readable(self, stored: StoredCredential) -> Readable:
-        try:
-            return Readable(stored, await self._envelope.unlock(stored.key, stored.name, stored.sealed))
-        except self._unreadable:
-            raise self._refused(stored) from None
-
-    def _open(self, readable: Readable) -> Plaintext:
-        stored = readable.stored
-        try:
-            payload = readable.record.open()
-        except self._unreadable:
-            raise self._refused(stored) from None
-        return Plaintext(
-            name=stored.name,
-            payload=payload,
-            resources=stored.resources,
-            last_verified_at=stored.last_verified_at,
-            generation=stored.generation,
-        )
 
     def _key_refused(self, key: OrgKey) -> CredentialUnreadable:
         _log.error(
             "an org's key does not unwrap",
             extra={"org": key.org_id, "key_id": key.key_id, "master_key_id": key.master_key_id},
-        )
-        return CredentialUnreadable()
-
-    def _refused(self, stored: StoredCredential) -> CredentialUnreadable:
-        name = stored.name
-        _log.error(
-            "a record does not open",
-            extra={"org": name.org_id, "provider": name.provider, "version": name.version, "key_id": name.key_id},
         )
         return CredentialUnreadable()

@@ -1,188 +1,149 @@
 """The store in memory: for tests, and the plain statement of what the store on PostgreSQL must do."""
 
+import asyncio
+import os
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from services.vault.audit import Chain, End, event_of
 from services.vault.credential import (
     Integration,
     Mapping,
+    Org,
     OrgKey,
     Origin,
+    Pointer,
+    Record,
     RecordName,
-    Resource,
-    StoredCredential,
+    Resolved,
+    Stored,
+    Version,
     state_of,
+    version_state,
 )
-from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VersionConflict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """An audit event."""
-
-    event_id: uuid.UUID
-    org_id: str
-    generation: int
-    origin: Origin
-    action: str
-    provider: str
-    version: int
-    outcome: str
+from services.vault.keeper import Change, Decide, Held
+from tenantvault.audit import Event, Head, Link
+from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict
 
 
 @dataclass(slots=True)
-class _Row:
-    version: int = 0
-    latest_version: int = 0
-    is_active: bool = False
+class _Facts:
+    """What only people look at."""
+
     connected_at: datetime | None = None
     last_verified_at: datetime | None = None
     verification_error: str = ""
 
 
 @dataclass(slots=True)
-class _Org:
-    key: OrgKey | None = None
-    generation: int = 0
-    rows: dict[str, _Row] = field(default_factory=dict)
-    versions: dict[tuple[str, int], tuple[RecordName, bytes, str]] = field(default_factory=dict)
+class _Row:
+    """An org with all that is its own."""
+
+    org: Org
+    current_key: str = ""
+    keys: dict[str, OrgKey] = field(default_factory=dict)
+    macs: dict[str, bytes] = field(default_factory=dict)
+    facts: dict[str, _Facts] = field(default_factory=lambda: defaultdict(_Facts))
+    versions: dict[tuple[str, int], Version] = field(default_factory=dict)
+    records: dict[tuple[str, int], tuple[RecordName, bytes]] = field(default_factory=dict)
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class MemoryStore:
-    """The vault's store port in dictionaries. No method awaits, so each is atomic."""
+    """The vault's store ports in dictionaries."""
 
     def __init__(
         self,
         *,
+        chain: Chain | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._chain = chain or Chain.from_seed(os.urandom(32))
         self._now = now
         self._timer = timer
-        self._orgs: dict[str, _Org] = {}
+        self._orgs: dict[str, _Row] = {}
         self._mappings: dict[tuple[str, str], Mapping] = {}
-        self.events: list[Event] = []
+        self.links: dict[str, list[Link]] = defaultdict(list)
+        self.heads: dict[str, Head] = {}
 
-    async def org_key(self, org_id: str) -> OrgKey | None:
-        """The org's current key."""
-        return self._org(org_id).key
+    async def read(self, keys: Sequence[tuple[str, str]], *, newest: bool = False) -> Sequence[Stored | None]:
+        """What there is of each org and provider."""
+        return [self._stored(org_id, provider, newest=newest) for org_id, provider in keys]
 
-    async def add_org_key(self, key: OrgKey) -> OrgKey:
-        """Keep the org's first key, or return the one that came first."""
-        org = self._orgs.setdefault(key.org_id, _Org())
-        org.key = org.key or key
-        return org.key
-
-    async def read(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The active version."""
-        row = self._org(org_id).rows.get(provider)
-        return self._stored(org_id, provider, row.version) if row and row.is_active else None
-
-    async def read_newest(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The newest version."""
-        row = self._org(org_id).rows.get(provider)
-        if row is None or not row.latest_version or (row.version == row.latest_version and not row.is_active):
-            return None
-        return self._stored(org_id, provider, row.latest_version)
-
-    async def resolve(self, kind: str, resource_id: str) -> tuple[Mapping, OrgKey] | None:
-        """The mapping of a resource."""
-        mapping = self._mappings.get((kind, resource_id))
-        key = mapping and self._org(mapping.org_id).key
-        return (mapping, key) if mapping and key else None
-
-    async def resolve_credential(
-        self, kind: str, resource_id: str, provider: str
-    ) -> tuple[Mapping, OrgKey, StoredCredential | None] | None:
-        """The mapping of a resource and its org's credential."""
-        found = await self.resolve(kind, resource_id)
-        return found and (*found, await self.read(found[0].org_id, provider))
+    async def resolve(self, keys: Sequence[tuple[str, str]], provider: str | None) -> Sequence[Resolved | None]:
+        """What there is of each resource."""
+        return [self._resolved(self._mappings.get(key), provider) for key in keys]
 
     async def integrations(self, org_id: str) -> Sequence[Integration]:
         """What may be shown, in the order of the providers' names."""
-        return [self._integration(org_id, provider) for provider in sorted(self._org(org_id).rows)]
+        row = self._orgs.get(org_id)
+        return [self._integration(row, provider) for provider in sorted(row.org.pointers)] if row else []
 
-    async def put(self, name: RecordName, sealed: bytes, hint: str, origin: Origin) -> None:
-        """Add a version after the newest."""
-        org = self._known(name.org_id)
-        row = org.rows.get(name.provider, _Row())
-        if row.latest_version != name.version - 1:
-            raise VersionConflict
-        org.rows[name.provider] = replace(row, latest_version=name.version)
-        org.versions[name.provider, name.version] = (name, sealed, hint)
-        self._record("credential.put", name.org_id, name.provider, name.version, origin)
+    async def versions(self, org_id: str, provider: str) -> Sequence[Version]:
+        """What may be shown of the versions, newest first."""
+        row = self._orgs.get(org_id)
+        if row is None:
+            return []
+        pointer = row.org.pointers.get(provider, Pointer(provider=provider))
+        found = [version for (of, _), version in sorted(row.versions.items(), reverse=True) if of == provider]
+        states = [version_state(version, pointer, self._now()) for version in found]
+        return [
+            replace(version, state=state, readable_until=pointer.previous_until if state == "previous" else None)
+            for version, state in zip(found, states, strict=True)
+        ]
 
-    async def activate(
+    async def change(
         self,
         org_id: str,
-        provider: str,
-        version: int,
-        mappings: Sequence[Mapping],
+        decide: Decide,
         origin: Origin,
         *,
+        provider: str = "",
+        version: int = 0,
+        create: bool = False,
         lease_owner: str = "",
-    ) -> Integration:
-        """Make a version active and replace the mappings."""
-        org = self._known(org_id)
-        if lease_owner and not self._holds(org, provider, lease_owner):
-            raise LeaseHeld
-        row = org.rows.get(provider)
-        if row is None or row.latest_version != version:
-            raise VersionConflict
-        kept = {
-            key: mapping
-            for key, mapping in self._mappings.items()
-            if (mapping.org_id, mapping.provider) != (org_id, provider)
-        }
-        for mapping in mappings:
-            key = (mapping.resource.kind, mapping.resource.resource_id)
-            if key in kept:
-                raise ResourceConflict
-            kept[key] = mapping
-        self._mappings = kept
-        org.rows[provider] = replace(
-            row,
-            version=version,
-            is_active=True,
-            connected_at=row.connected_at if row.is_active and row.version == version else self._now(),
-            last_verified_at=self._now(),
-            verification_error="",
-        )
-        self._record("credential.activate", org_id, provider, version, origin)
-        return self._integration(org_id, provider)
-
-    async def record_verification(
-        self, org_id: str, provider: str, version: int, error: str, origin: Origin
-    ) -> Integration:
-        """Keep the provider's answer about the active version."""
-        row = self._row(org_id, provider)
-        if row.version != version or not row.is_active:
-            raise VersionConflict
-        row.verification_error = error
-        row.last_verified_at = row.last_verified_at if error else self._now()
-        self._record("credential.verify", org_id, provider, version, origin, outcome="refused" if error else "ok")
-        return self._integration(org_id, provider)
-
-    async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Disconnect or reconnect; a disconnect also passes over the number of a version that waits to be activated."""
-        row = self._row(org_id, provider)
-        if not row.version:
+    ) -> int | None:
+        """Hold the org, decide, and write the change with its audit event."""
+        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id))) if create else self._orgs.get(org_id)
+        if row is None:
             raise CredentialNotFound
-        if row.is_active != active:
-            row.is_active = active
-            row.latest_version += int(row.latest_version > row.version and not active)
-            row.connected_at = self._now() if active else row.connected_at
-            action = "credential.reconnect" if active else "credential.disconnect"
-            self._record(action, org_id, provider, row.version, origin)
-        return self._integration(org_id, provider)
+        async with row.lock:
+            if lease_owner and not self._holds(row, provider, lease_owner):
+                raise LeaseHeld
+            pointers = [self._pointer(row, name) for name in row.org.pointers]
+            about = row.versions.get((provider, version))
+            change = await decide(
+                Held(org=row.org, key=row.keys.get(row.current_key), pointers=pointers, version=about)
+            )
+            if change is None:
+                return None
+            self._write(row, change)
+            changed = change.changed
+            event = event_of(
+                origin,
+                org_id=org_id,
+                action=changed.action,
+                provider=changed.provider,
+                version=changed.version,
+                outcome=changed.outcome,
+                generation=changed.org.generation,
+                now=self._now,
+            )
+            await self.add([event])
+            return changed.org.generation
+
+    async def generations(self, orgs: Sequence[str]) -> dict[str, int]:
+        """The generation of each org that is known."""
+        return {org_id: self._orgs[org_id].org.generation for org_id in orgs if org_id in self._orgs}
 
     async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
         """Take or prolong a lease."""
-        leases = self._orgs.setdefault(org_id, _Org()).leases
+        leases = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id))).leases
         holder, until = leases.get(provider, (owner, 0.0))
         if holder != owner and until > self._timer():
             raise LeaseHeld(retry_after=until - self._timer())
@@ -190,84 +151,189 @@ class MemoryStore:
 
     async def release_lease(self, org_id: str, provider: str, owner: str) -> None:
         """Give a lease back, if the owner has it."""
-        leases = self._org(org_id).leases
-        if leases.get(provider, ("", 0.0))[0] == owner:
-            del leases[provider]
+        row = self._orgs.get(org_id)
+        if row and row.leases.get(provider, ("", 0.0))[0] == owner:
+            del row.leases[provider]
 
-    def _org(self, org_id: str) -> _Org:
-        return self._orgs.get(org_id, _Org())
+    async def add(self, events: Sequence[Event]) -> None:
+        """Put events behind their chains; one that is there stays as it is."""
+        for event in events:
+            links = self.links[event.org_id]
+            if any(link.event.event_id == event.event_id for link in links):
+                continue
+            end = End(links[-1].sequence, links[-1].hash) if links else End()
+            more, self.heads[event.org_id] = self._chain.extend(event.org_id, end, [event])
+            links.extend(more)
 
-    def _known(self, org_id: str) -> _Org:
-        if org_id not in self._orgs:
-            raise CredentialNotFound
-        return self._orgs[org_id]
+    async def events(
+        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+    ) -> Sequence[Link]:
+        """Events of an org, newest first."""
+        found = [
+            link
+            for link in reversed(self.links[org_id])
+            if (not before or link.sequence < before)
+            and (not provider or link.event.provider == provider)
+            and (not action or link.event.action == action)
+        ]
+        return found[:limit]
 
-    def _row(self, org_id: str, provider: str) -> _Row:
-        row = self._org(org_id).rows.get(provider)
-        if row is None:
-            raise CredentialNotFound
-        return row
+    async def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]:
+        """An org's chain and its head."""
+        for link in list(self.links[org_id]):
+            yield link
+        if org_id in self.heads:
+            yield self.heads[org_id]
 
-    def _holds(self, org: _Org, provider: str, owner: str) -> bool:
-        holder, until = org.leases.get(provider, ("", 0.0))
-        return holder == owner and until > self._timer()
+    async def generation(self, org_id: str) -> tuple[int, int]:
+        """An org's generation as its row says, and as its last change in the audit says."""
+        row = self._orgs.get(org_id)
+        told = max((link.event.generation for link in self.links[org_id]), default=0)
+        return (row.org.generation if row else 0, told)
 
-    def _stored(self, org_id: str, provider: str, version: int) -> StoredCredential | None:
-        org = self._org(org_id)
-        if org.key is None or (provider, version) not in org.versions:
-            return None
-        name, sealed, _ = org.versions[provider, version]
-        return StoredCredential(
-            name=name,
-            sealed=sealed,
-            key=org.key,
-            resources=self._resources(org_id, provider),
-            last_verified_at=org.rows[provider].last_verified_at,
+    async def orgs_with_old_keys(self, *, after: str, at_most: int) -> Sequence[str]:
+        """The next orgs whose rotation has not ended."""
+        return [org for org, row in sorted(self._orgs.items()) if org > after and len(row.keys) > 1][:at_most]
+
+    async def records_under_old_keys(self, org_id: str, *, at_most: int) -> tuple[OrgKey | None, Sequence[Record]]:
+        """An org's current key, and records that are not sealed under it."""
+        row = self._orgs[org_id]
+        old = [
+            Record(name, sealed, row.keys[name.key_id])
+            for name, sealed in row.records.values()
+            if name.key_id != row.current_key and name.key_id in row.keys
+        ]
+        return row.keys.get(row.current_key), old[:at_most]
+
+    async def replace_record(self, old: Record, new: Record) -> bool:
+        """Put a record that is sealed anew in the place of the old one."""
+        row, place = self._orgs[old.name.org_id], (old.name.provider, old.name.version)
+        async with row.lock:
+            found = row.records.get(place)
+            if found is None or found[0] != old.name:
+                return False
+            row.records[place] = (new.name, new.sealed)
+            return True
+
+    async def destroy_old_keys(self, org_id: str) -> int:
+        """Destroy an org's keys that seal nothing any more; returns how many old ones are left."""
+        row = self._orgs[org_id]
+        async with row.lock:
+            used = {name.key_id for name, _ in row.records.values()} | {row.current_key}
+            row.keys = {key_id: key for key_id, key in row.keys.items() if key_id in used}
+            return len(row.keys.keys() - {row.current_key})
+
+    def _write(self, row: _Row, change: Change) -> None:
+        changed, org_id = change.changed, change.changed.org.org_id
+        # First what may be refused.
+        kept = {
+            key: mapping
+            for key, mapping in self._mappings.items()
+            if mapping.org_id != org_id or mapping.provider not in change.mappings
+        }
+        for mapping in (mapping for mappings in change.mappings.values() for mapping in mappings):
+            key = (mapping.resource.kind, mapping.resource.resource_id)
+            if key in kept:
+                raise ResourceConflict
+            kept[key] = mapping
+        self._mappings = kept
+        moved = changed.provider and (
+            changed.org.pointers[changed.provider].version
+            != row.org.pointers.get(changed.provider, Pointer(provider=changed.provider)).version
+        )
+        row.org, row.macs = changed.org, dict(change.macs)
+        place = (changed.provider, changed.version)
+        if change.key is not None:
+            row.keys[change.key.key_id] = change.key
+            row.current_key = change.key.key_id
+        if change.name is not None:
+            row.records[place] = (change.name, change.sealed)
+            row.versions[place] = Version(version=changed.version, hint=change.hint, created_at=self._now())
+        if moved:
+            row.versions[place] = replace(row.versions[place], was_active=True)
+        if change.destroys_version:
+            self._destroy(row, place)
+        if change.destroys_keys:
+            row.keys, row.current_key = {}, ""
+            for each in list(row.records):
+                self._destroy(row, each)
+        if changed.provider:
+            facts = row.facts[changed.provider]
+            facts.connected_at = self._now() if changed.connected else facts.connected_at
+            facts.last_verified_at = self._now() if changed.verified else facts.last_verified_at
+            facts.verification_error = facts.verification_error if changed.error is None else changed.error
+
+    def _destroy(self, row: _Row, place: tuple[str, int]) -> None:
+        row.records.pop(place, None)
+        row.versions[place] = replace(row.versions[place], destroyed_at=row.versions[place].destroyed_at or self._now())
+
+    def _pointer(self, row: _Row, provider: str) -> Stored:
+        org = row.org
+        mappings = [
+            mapping
+            for mapping in self._mappings.values()
+            if (mapping.org_id, mapping.provider) == (org.org_id, provider)
+        ]
+        return Stored(
+            org_id=org.org_id,
+            org_state=org.state,
             generation=org.generation,
+            pointer=org.pointers[provider],
+            mac=row.macs.get(provider, b""),
+            key=row.keys.get(row.current_key),
+            mappings=sorted(
+                mappings, key=lambda each: (each.resource.kind, each.resource.role, each.resource.resource_id)
+            ),
+            last_verified_at=row.facts[provider].last_verified_at,
         )
 
-    def _resources(self, org_id: str, provider: str) -> tuple[Resource, ...]:
-        resources = [
-            mapping.resource
-            for mapping in self._mappings.values()
-            if (mapping.org_id, mapping.provider) == (org_id, provider)
-        ]
-        return tuple(sorted(resources, key=lambda resource: (resource.kind, resource.role, resource.resource_id)))
+    def _stored(self, org_id: str, provider: str, *, newest: bool = False) -> Stored | None:
+        row = self._orgs.get(org_id)
+        if row is None or provider not in row.org.pointers:
+            return None
+        stored = self._pointer(row, provider)
+        pointer = stored.pointer
+        if newest:
+            taken_up = pointer.is_active or pointer.version != pointer.latest_version
+            return replace(stored, record=self._record(row, provider, pointer.latest_version) if taken_up else None)
+        until = pointer.previous_until
+        overlaps = pointer.is_active and until is not None and self._now() < until
+        return replace(
+            stored,
+            record=self._record(row, provider, pointer.version) if pointer.is_active else None,
+            previous=self._record(row, provider, pointer.previous_version) if overlaps else None,
+        )
 
-    def _integration(self, org_id: str, provider: str) -> Integration:
-        org = self._org(org_id)
-        row = org.rows[provider]
+    @staticmethod
+    def _record(row: _Row, provider: str, version: int) -> Record | None:
+        name, sealed = row.records.get((provider, version), (None, b""))
+        return Record(name, sealed, row.keys[name.key_id]) if name and name.key_id in row.keys else None
+
+    def _resolved(self, mapping: Mapping | None, provider: str | None) -> Resolved | None:
+        integration = self._stored(mapping.org_id, mapping.provider) if mapping else None
+        if mapping is None or integration is None:
+            return None
+        return Resolved(mapping, integration, self._stored(mapping.org_id, provider) if provider else None)
+
+    def _holds(self, row: _Row, provider: str, owner: str) -> bool:
+        holder, until = row.leases.get(provider, ("", 0.0))
+        return holder == owner and until > self._timer()
+
+    def _integration(self, row: _Row, provider: str) -> Integration:
+        pointer, facts = row.org.pointers[provider], row.facts[provider]
         return Integration(
             provider=provider,
             state=state_of(
-                version=row.version,
-                is_active=row.is_active,
-                latest_version=row.latest_version,
-                verification_error=row.verification_error,
+                version=pointer.version,
+                is_active=pointer.is_active,
+                latest_version=pointer.latest_version,
+                verification_error=facts.verification_error,
             ),
-            version=row.version,
-            latest_version=row.latest_version,
-            hint=org.versions[provider, row.version][2] if row.version else "",
-            resources=self._resources(org_id, provider),
-            last_verified_at=row.last_verified_at,
-            verification_error=row.verification_error,
-            connected_at=row.connected_at,
-        )
-
-    def _record(
-        self, action: str, org_id: str, provider: str, version: int, origin: Origin, *, outcome: str = "ok"
-    ) -> None:
-        org = self._orgs[org_id]
-        org.generation += 1
-        self.events.append(
-            Event(
-                event_id=uuid.uuid4(),
-                org_id=org_id,
-                generation=org.generation,
-                origin=origin,
-                action=action,
-                provider=provider,
-                version=version,
-                outcome=outcome,
-            )
+            version=pointer.version,
+            latest_version=pointer.latest_version,
+            hint=row.versions[provider, pointer.version].hint if pointer.version else "",
+            resources=[mapping.resource for mapping in self._pointer(row, provider).mappings],
+            last_verified_at=facts.last_verified_at,
+            verification_error=facts.verification_error,
+            connected_at=facts.connected_at,
         )

@@ -1,55 +1,43 @@
 """The store on PostgreSQL.
 
-A read is one call of a SQL function that sets the org's context for its own transaction: one round trip. A mutation
-sets the context first, then locks the org's row by counting its generation up, so that an org's changes and their
-audit events have one order.
+A read is one call of a SQL function that sets the org's context for its own transaction: one round trip, for one key or
+many. A change sets the context first, then locks the org's row, so that an org's changes and their audit events have
+one order.
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-import asyncpg
-
+from services.vault.audit import Chain, event_of
 from services.vault.credential import (
     Integration,
     Mapping,
+    Org,
     OrgKey,
+    OrgState,
     Origin,
+    Pointer,
+    Record,
     RecordName,
+    Resolved,
     Resource,
-    StoredCredential,
+    Stored,
+    Version,
     state_of,
+    version_state,
 )
-from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VaultUnavailable, VersionConflict
+from services.vault.database import Connection, Pool, connection, in_org
+from services.vault.keeper import Change, Decide, Held
+from services.vault.postgres_audit import append
+from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VaultUnavailable
 
-ACQUIRE_SECONDS: Final = 2.0
-"""How long a call waits for a connection before the database counts as away."""
+CHANGES: Final = "tenantvault_changes"
+"""The channel on which the vaults tell each other that an org has moved on."""
 
-STATEMENT_SECONDS: Final = 5.0
-"""How long a statement may run."""
-
-# What the database's being away looks like, and what leaves nothing behind and may go well the next time.
-_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InvalidCachedStatementError,
-)
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+_MOST_VERSIONS: Final = 1000
 
 _INTEGRATION: Final = """
     SELECT c.provider, c.version, c.latest_version, c.hint, c.is_active, c.connected_at, c.last_verified_at,
@@ -60,205 +48,130 @@ _INTEGRATION: Final = """
      WHERE c.org_id = $1
 """
 
-
-def open_pool(database_url: str, *, connections: int = 10) -> Pool:
-    """A pool that connects when it is first used; await or enter it. It never logs the URL."""
-    return asyncpg.create_pool(
-        database_url,
-        min_size=0,
-        max_size=connections,
-        timeout=ACQUIRE_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
-        reset=_leave_as_it_is,
-        server_settings={"application_name": "tenantvault-vault", "search_path": "public, pg_temp"},
-    )
-
-
-@asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection; whatever says that the database is away becomes VaultUnavailable."""
-    try:
-        async with pool.acquire(timeout=ACQUIRE_SECONDS) as lent:
-            yield lent
-    except _AWAY as error:
-        raise VaultUnavailable from error
-
-
-async def _leave_as_it_is(_: object) -> None:
-    """Give a connection back without asyncpg's reset query, which would be a second round trip of every read.
-
-    There is nothing to reset: what is set here is set for a transaction. One that is open is still rolled back.
-    """
+_POINTERS: Final = """
+    SELECT c.provider, c.version, c.latest_version, c.is_active, c.previous_version, c.previous_until, c.registered,
+           c.resources, c.mac, c.last_verified_at,
+           (SELECT jsonb_agg(jsonb_build_array(m.kind, m.resource_id, m.role, encode(m.mac, 'hex')))
+              FROM assistant_org_mapping m WHERE m.org_id = c.org_id AND m.provider = c.provider) AS mappings
+      FROM org_credentials c
+     WHERE c.org_id = $1
+"""
 
 
 class PostgresStore:
-    """The vault's store port on a pool of the application role."""
+    """The vault's store ports on a pool of the application role.
 
-    def __init__(self, pool: Pool) -> None:
+    Args:
+        chain: gives what extends the audit's chains.
+        sender: who this vault is, for the others that are told of its changes.
+    """
+
+    def __init__(self, pool: Pool, *, chain: Callable[[], Awaitable[Chain]], sender: str = "") -> None:
         self._pool = pool
+        self._chain = chain
+        self._sender = sender
 
-    async def org_key(self, org_id: str) -> OrgKey | None:
-        """The org's current key."""
-        async with self._in_org(org_id) as db:
-            return await _org_key(db, org_id)
+    async def read(self, keys: Sequence[tuple[str, str]], *, newest: bool = False) -> Sequence[Stored | None]:
+        """What there is of each org and provider, in one round trip."""
+        orgs, providers = [org_id for org_id, _ in keys], [provider for _, provider in keys]
+        async with connection(self._pool) as db:
+            rows = await db.fetch("SELECT * FROM read_credentials($1, $2, $3)", orgs, providers, newest)
+        found: list[Stored | None] = [None] * len(keys)
+        for row in rows:
+            found[row["place"] - 1] = _stored(row)
+        return found
 
-    async def add_org_key(self, key: OrgKey) -> OrgKey:
-        """Keep the org's first key, or return the one that came first."""
-        async with self._in_org(key.org_id) as db:
-            await db.execute("INSERT INTO orgs (org_id) VALUES ($1) ON CONFLICT DO NOTHING", key.org_id)
-            await db.execute(
-                "INSERT INTO org_keys (org_id, key_id, master_key_id, wrapped_key) VALUES ($1, $2, $3, $4)"
-                " ON CONFLICT (org_id) WHERE is_current DO NOTHING",
-                key.org_id,
-                key.key_id,
-                key.master_key_id,
-                key.wrapped,
-            )
-            return await _org_key(db, key.org_id) or key
-
-    async def read(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The active version, in one round trip."""
-        return await self._read(org_id, provider, newest=False)
-
-    async def read_newest(self, org_id: str, provider: str) -> StoredCredential | None:
-        """The newest version, in one round trip."""
-        return await self._read(org_id, provider, newest=True)
-
-    async def resolve(self, kind: str, resource_id: str) -> tuple[Mapping, OrgKey] | None:
-        """The mapping of a resource, in one round trip."""
-        row = await self._resource(kind, resource_id, None)
-        return _mapping(row, kind, resource_id) if row else None
-
-    async def resolve_credential(
-        self, kind: str, resource_id: str, provider: str
-    ) -> tuple[Mapping, OrgKey, StoredCredential | None] | None:
-        """The mapping of a resource and its org's credential, in one round trip."""
-        row = await self._resource(kind, resource_id, provider)
-        if row is None:
-            return None
-        stored = None if row["version"] is None else _stored(row["org_id"], provider, row)
-        return *_mapping(row, kind, resource_id), stored
+    async def resolve(self, keys: Sequence[tuple[str, str]], provider: str | None) -> Sequence[Resolved | None]:
+        """What there is of each resource, with its org's credential for a provider, in one round trip."""
+        kinds, ids = [kind for kind, _ in keys], [resource_id for _, resource_id in keys]
+        async with connection(self._pool) as db:
+            rows = await db.fetch("SELECT * FROM resolve_credentials($1, $2, $3)", kinds, ids, provider)
+        found: list[Resolved | None] = [None] * len(keys)
+        for row in rows:
+            place, stored = row["place"] - 1, _stored(row)
+            known = found[place]
+            if known is None:
+                kind, resource_id = keys[place]
+                resource = Resource(kind, resource_id, row["mapped_role"])
+                mapping = Mapping(row["mapped_org"], row["mapped_provider"], resource, row["mapped_mac"])
+                known = Resolved(mapping, stored)
+            found[place] = replace(known, credential=stored) if row["provider"] == provider else known
+        return found
 
     async def integrations(self, org_id: str) -> Sequence[Integration]:
         """What may be shown, in the order of the providers' names."""
-        async with self._in_org(org_id) as db:
+        async with in_org(self._pool, org_id) as db:
             rows = await db.fetch(_INTEGRATION + " ORDER BY c.provider", org_id)
         return [_integration(row) for row in rows]
 
-    async def put(self, name: RecordName, sealed: bytes, hint: str, origin: Origin) -> None:
-        """Add a version after the newest."""
-        async with self._in_org(name.org_id) as db:
-            generation = await _next_generation(db, name.org_id)
-            await db.execute(
-                "INSERT INTO org_credentials (org_id, provider) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                name.org_id,
-                name.provider,
+    async def versions(self, org_id: str, provider: str) -> Sequence[Version]:
+        """What may be shown of the newest versions, newest first."""
+        async with in_org(self._pool, org_id) as db:
+            rows = await db.fetch(
+                "SELECT version, hint, created_at, activated_at, destroyed_at FROM credential_versions"
+                " WHERE org_id = $1 AND provider = $2 ORDER BY version DESC LIMIT $3",
+                org_id,
+                provider,
+                _MOST_VERSIONS,
             )
-            moved = await db.fetchval(
-                "UPDATE org_credentials SET latest_version = $3, updated_at = now()"
-                " WHERE org_id = $1 AND provider = $2 AND latest_version = $3 - 1 RETURNING true",
-                name.org_id,
-                name.provider,
-                name.version,
-            )
-            if not moved:
-                raise VersionConflict
-            await db.execute(
-                "INSERT INTO credential_versions (org_id, provider, version, key_id, encrypted_config, hint)"
-                " VALUES ($1, $2, $3, $4, $5, $6)",
-                name.org_id,
-                name.provider,
-                name.version,
-                name.key_id,
-                sealed,
-                hint,
-            )
-            await _audit(db, "credential.put", name.org_id, name.provider, name.version, generation, origin)
+            pointers = await db.fetch(_POINTERS + " AND c.provider = $2", org_id, provider)
+            now = await db.fetchval("SELECT now()")
+        pointer = _pointer(pointers[0]) if pointers else Pointer(provider=provider)
+        found = []
+        for row in rows:
+            version = _version(row)
+            state = version_state(version, pointer, now)
+            until = pointer.previous_until if state == "previous" else None
+            found.append(replace(version, state=state, readable_until=until))
+        return found
 
-    async def activate(
+    async def change(
         self,
         org_id: str,
-        provider: str,
-        version: int,
-        mappings: Sequence[Mapping],
+        decide: Decide,
         origin: Origin,
         *,
+        provider: str = "",
+        version: int = 0,
+        create: bool = False,
         lease_owner: str = "",
-    ) -> Integration:
-        """Make a version active and replace the mappings."""
-        async with self._in_org(org_id) as db:
-            generation = await _next_generation(db, org_id)
+    ) -> int | None:
+        """Hold the org, decide, and write the change with its audit event, in one transaction."""
+        chain = await self._chain()
+        async with in_org(self._pool, org_id) as db:
+            held = await _hold(db, org_id, provider, version, create=create)
             if lease_owner:
                 await _demand_lease(db, org_id, provider, lease_owner)
-            moved = await db.fetchval(
-                "UPDATE org_credentials c"
-                "   SET version = v.version, encrypted_config = v.encrypted_config, key_id = v.key_id, hint = v.hint,"
-                "       is_active = true, last_verified_at = now(), verification_error = NULL, updated_at = now(),"
-                "       connected_at = CASE WHEN c.is_active AND c.version = v.version THEN c.connected_at"
-                "                           ELSE now() END"
-                "  FROM credential_versions v"
-                " WHERE c.org_id = $1 AND c.provider = $2 AND c.latest_version = $3"
-                "   AND v.org_id = c.org_id AND v.provider = c.provider AND v.version = $3 RETURNING true",
-                org_id,
-                provider,
-                version,
+            change = await decide(held)
+            if change is None:
+                return None
+            await _write(db, held, change)
+            changed = change.changed
+            event = event_of(
+                origin,
+                org_id=org_id,
+                action=changed.action,
+                provider=changed.provider,
+                version=changed.version,
+                outcome=changed.outcome,
+                generation=changed.org.generation,
             )
-            if not moved:
-                raise VersionConflict
-            await _replace_mappings(db, org_id, provider, mappings)
-            await _audit(db, "credential.activate", org_id, provider, version, generation, origin)
-            return await _integration_of(db, org_id, provider)
+            await append(db, chain, org_id, [event])
+            told = {"org": org_id, "generation": changed.org.generation, "vault": self._sender}
+            if change.destroys_keys:
+                told["gone"] = True
+            await db.execute("SELECT pg_notify($1, $2)", CHANGES, json.dumps(told))
+            return changed.org.generation
 
-    async def record_verification(
-        self, org_id: str, provider: str, version: int, error: str, origin: Origin
-    ) -> Integration:
-        """Keep the provider's answer about the active version."""
-        async with self._in_org(org_id) as db:
-            generation = await _next_generation(db, org_id)
-            moved = await db.fetchval(
-                "UPDATE org_credentials SET verification_error = nullif($4, ''), updated_at = now(),"
-                "       last_verified_at = CASE WHEN $4 = '' THEN now() ELSE last_verified_at END"
-                " WHERE org_id = $1 AND provider = $2 AND version = $3 AND is_active RETURNING true",
-                org_id,
-                provider,
-                version,
-                error,
-            )
-            if not moved:
-                await _integration_of(db, org_id, provider)
-                raise VersionConflict
-            action, outcome = "credential.verify", "refused" if error else "ok"
-            await _audit(db, action, org_id, provider, version, generation, origin, outcome=outcome)
-            return await _integration_of(db, org_id, provider)
-
-    async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:  # noqa: FBT001 - the column it sets
-        """Disconnect or reconnect; saying what already is changes nothing and leaves no event.
-
-        A disconnect also passes over the number of a version that waits to be activated, so that a connect under way
-        cannot undo it.
-        """
-        async with self._in_org(org_id) as db:
-            generation = await _next_generation(db, org_id)
-            version = await db.fetchval(
-                "UPDATE org_credentials SET is_active = $3, updated_at = now(),"
-                "       latest_version = latest_version + (latest_version > version AND NOT $3)::int,"
-                "       connected_at = CASE WHEN $3 THEN now() ELSE connected_at END"
-                " WHERE org_id = $1 AND provider = $2 AND version IS NOT NULL AND is_active <> $3 RETURNING version",
-                org_id,
-                provider,
-                active,
-            )
-            integration = await _integration_of(db, org_id, provider)
-            if not integration.version:
-                raise CredentialNotFound
-            if version is not None:
-                action = "credential.reconnect" if active else "credential.disconnect"
-                await _audit(db, action, org_id, provider, version, generation, origin)
-            return integration
+    async def generations(self, orgs: Sequence[str]) -> dict[str, int]:
+        """The generation of each org that is known."""
+        async with connection(self._pool) as db:
+            rows = await db.fetch("SELECT org_id, generation FROM generations_of($1)", list(orgs))
+        return {row["org_id"]: row["generation"] for row in rows}
 
     async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
         """Take or prolong a lease."""
-        async with self._in_org(org_id) as db:
+        async with in_org(self._pool, org_id) as db:
             await db.execute("INSERT INTO orgs (org_id) VALUES ($1) ON CONFLICT DO NOTHING", org_id)
             taken = await db.fetchval(
                 "INSERT INTO work AS w (org_id, provider, owner, leased_until)"
@@ -281,82 +194,188 @@ class PostgresStore:
 
     async def release_lease(self, org_id: str, provider: str, owner: str) -> None:
         """Give a lease back, if the owner has it."""
-        async with self._in_org(org_id) as db:
+        async with in_org(self._pool, org_id) as db:
             await db.execute(
                 "DELETE FROM work WHERE org_id = $1 AND provider = $2 AND owner = $3", org_id, provider, owner
             )
 
-    async def _read(self, org_id: str, provider: str, *, newest: bool) -> StoredCredential | None:
-        async with connection(self._pool) as db:
-            row = await db.fetchrow(
-                "SELECT version, encrypted_config, key_id, master_key_id, wrapped_key, last_verified_at, generation,"
-                " resources FROM read_credential($1, $2, $3)",
-                org_id,
-                provider,
-                newest,
-            )
-        return _stored(org_id, provider, row) if row else None
 
-    async def _resource(self, kind: str, resource_id: str, provider: str | None) -> Any:
-        async with connection(self._pool) as db:
-            return await db.fetchrow(
-                "SELECT org_id, mapped_provider, role, mac, mac_key_id, mac_master_key_id, mac_wrapped_key, version,"
-                " encrypted_config, key_id, master_key_id, wrapped_key, last_verified_at, generation, resources"
-                " FROM resolve_resource($1, $2, $3)",
-                kind,
-                resource_id,
-                provider,
-            )
-
-    @asynccontextmanager
-    async def _in_org(self, org_id: str) -> AsyncIterator[Connection]:
-        """A transaction in the org's context; the context ends with it."""
-        async with connection(self._pool) as db, db.transaction():
-            await db.execute("SELECT set_config('tenantvault.org_id', $1, true)", org_id)
-            yield db
-
-
-async def _next_generation(db: Connection, org_id: str) -> int:
-    """Count the org's generation up; the row lock holds the org's other changes back until this one is through."""
-    generation = await db.fetchval(
-        "UPDATE orgs SET generation = generation + 1 WHERE org_id = $1 RETURNING generation", org_id
-    )
-    if generation is None:
+async def _hold(db: Connection, org_id: str, provider: str, version: int, *, create: bool) -> Held:
+    """Lock the org; its other changes wait until this one is through."""
+    if create:
+        await db.execute("INSERT INTO orgs (org_id) VALUES ($1) ON CONFLICT DO NOTHING", org_id)
+    row = await db.fetchrow("SELECT state, generation FROM orgs WHERE org_id = $1 FOR UPDATE", org_id)
+    if row is None:
         raise CredentialNotFound
-    return int(generation)
-
-
-async def _audit(
-    db: Connection,
-    action: str,
-    org_id: str,
-    provider: str,
-    version: int,
-    generation: int,
-    origin: Origin,
-    *,
-    outcome: str = "ok",
-) -> None:
-    await db.execute(
-        "INSERT INTO audit_events (org_id, generation, peer, on_behalf_of, action, provider, version, outcome,"
-        " request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    state, generation = OrgState(row["state"]), row["generation"]
+    kept = await db.fetchrow(
+        "SELECT key_id, master_key_id, wrapped_key FROM org_keys"
+        " WHERE org_id = $1 AND is_current AND destroyed_at IS NULL",
         org_id,
-        generation,
-        origin.peer,
-        origin.on_behalf_of,
-        action,
+    )
+    key = OrgKey(org_id, kept["key_id"], kept["master_key_id"], kept["wrapped_key"]) if kept else None
+    pointers = [
+        Stored(
+            org_id=org_id,
+            org_state=state,
+            generation=generation,
+            pointer=_pointer(found),
+            mac=found["mac"],
+            key=key,
+            mappings=_mappings(org_id, found["provider"], found["mappings"]),
+        )
+        for found in await db.fetch(_POINTERS, org_id)
+    ]
+    about = None
+    if version:
+        about = await db.fetchrow(
+            "SELECT version, hint, created_at, activated_at, destroyed_at FROM credential_versions"
+            " WHERE org_id = $1 AND provider = $2 AND version = $3",
+            org_id,
+            provider,
+            version,
+        )
+    org = Org(
+        org_id=org_id,
+        state=state,
+        generation=generation,
+        pointers={stored.pointer.provider: stored.pointer for stored in pointers},
+    )
+    return Held(org=org, key=key, pointers=pointers, version=_version(about) if about else None)
+
+
+async def _write(db: Connection, held: Held, change: Change) -> None:
+    changed, org = change.changed, change.changed.org
+    await db.execute(
+        "UPDATE orgs SET generation = $2, state = $3 WHERE org_id = $1", org.org_id, org.generation, org.state.value
+    )
+    if change.key is not None:
+        await _keep_key(db, change.key)
+    if change.name is not None:
+        await _keep_version(db, change.name, change.sealed, change.hint)
+    if change.destroys_version:
+        await _destroy_versions(db, org.org_id, changed.provider, changed.version)
+    if change.destroys_keys:
+        await _destroy_keys(db, org.org_id)
+    await _keep_pointers(db, org, change.macs)
+    if changed.provider:
+        moved = held.org.pointers.get(changed.provider, Pointer(provider=changed.provider)).version
+        await _keep_facts(db, changed, moved=org.pointers[changed.provider].version != moved)
+    for provider, mappings in change.mappings.items():
+        await _replace_mappings(db, org.org_id, provider, mappings)
+
+
+async def _keep_key(db: Connection, key: OrgKey) -> None:
+    await db.execute("UPDATE org_keys SET is_current = false WHERE org_id = $1 AND is_current", key.org_id)
+    kept = await db.fetchval(
+        "INSERT INTO org_keys (org_id, key_id, master_key_id, wrapped_key)"
+        " SELECT $1, $2, m.master_key_id, $4 FROM master_keys m"
+        "  WHERE m.master_key_id = $3 AND m.state <> 'retired' FOR KEY SHARE RETURNING true",
+        key.org_id,
+        key.key_id,
+        key.master_key_id,
+        key.wrapped,
+    )
+    if not kept:
+        # Retired under this vault's hands: its self-check says so, and what to do.
+        raise VaultUnavailable
+
+
+async def _keep_version(db: Connection, name: RecordName, sealed: bytes, hint: str) -> None:
+    await db.execute(
+        "INSERT INTO org_credentials (org_id, provider) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        name.org_id,
+        name.provider,
+    )
+    await db.execute(
+        "INSERT INTO credential_versions (org_id, provider, version, key_id, encrypted_config, hint)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        name.org_id,
+        name.provider,
+        name.version,
+        name.key_id,
+        sealed,
+        hint,
+    )
+
+
+async def _destroy_versions(db: Connection, org_id: str, provider: str, version: int) -> None:
+    await db.execute(
+        "UPDATE credential_versions SET encrypted_config = '', destroyed_at = now()"
+        " WHERE org_id = $1 AND provider = $2 AND version = $3 AND destroyed_at IS NULL",
+        org_id,
         provider,
         version,
-        outcome,
-        origin.request_id,
     )
 
 
-async def _org_key(db: Connection, org_id: str) -> OrgKey | None:
-    row = await db.fetchrow(
-        "SELECT key_id, master_key_id, wrapped_key FROM org_keys WHERE org_id = $1 AND is_current", org_id
+async def _destroy_keys(db: Connection, org_id: str) -> None:
+    await db.execute(
+        "UPDATE org_keys SET wrapped_key = '', destroyed_at = now(), is_current = false"
+        " WHERE org_id = $1 AND destroyed_at IS NULL",
+        org_id,
     )
-    return OrgKey(org_id, row["key_id"], row["master_key_id"], row["wrapped_key"]) if row else None
+    await db.execute(
+        "UPDATE credential_versions SET encrypted_config = '', destroyed_at = now()"
+        " WHERE org_id = $1 AND destroyed_at IS NULL",
+        org_id,
+    )
+    await db.execute(
+        "UPDATE org_credentials SET encrypted_config = '' WHERE org_id = $1 AND encrypted_config IS NOT NULL", org_id
+    )
+
+
+async def _keep_pointers(db: Connection, org: Org, macs: Any) -> None:
+    """Write every pointer: the generation that the proofs cover has moved."""
+    pointers = list(org.pointers.values())
+    await db.execute(
+        "UPDATE org_credentials c SET latest_version = p.latest_version, is_active = p.is_active,"
+        "       version = nullif(p.version, 0), previous_version = p.previous_version,"
+        "       previous_until = p.previous_until, registered = p.registered, resources = p.resources, mac = p.mac,"
+        # What is read belongs to the pointer: they change together.
+        "       encrypted_config = coalesce(v.encrypted_config, c.encrypted_config),"
+        "       key_id = coalesce(v.key_id, c.key_id), hint = coalesce(v.hint, c.hint)"
+        "  FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::boolean[], $6::bigint[], $7::timestamptz[],"
+        "              $8::bigint[], $9::int[], $10::bytea[])"
+        "       AS p(provider, version, latest_version, is_active, previous_version, previous_until, registered,"
+        "            resources, mac)"
+        "  LEFT JOIN credential_versions v ON v.org_id = $1 AND v.provider = p.provider AND v.version = p.version"
+        " WHERE c.org_id = $1 AND c.provider = p.provider",
+        org.org_id,
+        [pointer.provider for pointer in pointers],
+        [pointer.version for pointer in pointers],
+        [pointer.latest_version for pointer in pointers],
+        [pointer.is_active for pointer in pointers],
+        [pointer.previous_version for pointer in pointers],
+        [pointer.previous_until for pointer in pointers],
+        [pointer.registered for pointer in pointers],
+        [pointer.resources for pointer in pointers],
+        [macs.get(pointer.provider, b"") for pointer in pointers],
+    )
+
+
+async def _keep_facts(db: Connection, changed: Any, *, moved: bool) -> None:
+    """Write what only people look at."""
+    await db.execute(
+        "UPDATE org_credentials SET updated_at = now(),"
+        "       connected_at = CASE WHEN $3 THEN now() ELSE connected_at END,"
+        "       last_verified_at = CASE WHEN $4 THEN now() ELSE last_verified_at END,"
+        "       verification_error = CASE WHEN $5::text IS NULL THEN verification_error ELSE nullif($5, '') END"
+        " WHERE org_id = $1 AND provider = $2",
+        changed.org.org_id,
+        changed.provider,
+        changed.connected,
+        changed.verified,
+        changed.error,
+    )
+    if moved:
+        await db.execute(
+            "UPDATE credential_versions SET activated_at = coalesce(activated_at, now())"
+            " WHERE org_id = $1 AND provider = $2 AND version = $3",
+            changed.org.org_id,
+            changed.provider,
+            changed.version,
+        )
 
 
 async def _demand_lease(db: Connection, org_id: str, provider: str, owner: str) -> None:
@@ -378,25 +397,74 @@ async def _replace_mappings(db: Connection, org_id: str, provider: str, mappings
         resource = mapping.resource
         # A row of another org is not to be seen here, and neither is why the insert came to nothing.
         registered = await db.fetchval(
-            "INSERT INTO assistant_org_mapping (kind, resource_id, org_id, provider, role, key_id, mac)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING true",
+            "INSERT INTO assistant_org_mapping (kind, resource_id, org_id, provider, role, mac)"
+            " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING true",
             resource.kind,
             resource.resource_id,
             org_id,
             provider,
             resource.role,
-            mapping.key_id,
             mapping.mac,
         )
         if not registered:
             raise ResourceConflict
 
 
-async def _integration_of(db: Connection, org_id: str, provider: str) -> Integration:
-    row = await db.fetchrow(_INTEGRATION + " AND c.provider = $2", org_id, provider)
-    if row is None:
-        raise CredentialNotFound
-    return _integration(row)
+def _pointer(row: Any) -> Pointer:
+    return Pointer(
+        provider=row["provider"],
+        version=row["version"] or 0,
+        latest_version=row["latest_version"],
+        is_active=row["is_active"],
+        previous_version=row["previous_version"],
+        previous_until=row["previous_until"],
+        registered=row["registered"],
+        resources=row["resources"],
+    )
+
+
+def _stored(row: Any) -> Stored:
+    org_id, provider = row["org_id"], row["provider"]
+    return Stored(
+        org_id=org_id,
+        org_state=OrgState(row["org_state"]),
+        generation=row["generation"],
+        pointer=_pointer(row),
+        mac=row["mac"],
+        key=_key(org_id, row, "current"),
+        mappings=_mappings(org_id, provider, row["mappings"]),
+        record=_record(org_id, provider, row["record_version"], row["record"], _key(org_id, row, "record")),
+        previous=_record(
+            org_id, provider, row["previous_version"], row["previous_record"], _key(org_id, row, "previous")
+        ),
+        last_verified_at=row["last_verified_at"],
+    )
+
+
+def _key(org_id: str, row: Any, which: str) -> OrgKey | None:
+    key_id = row[f"{which}_key_id"]
+    return OrgKey(org_id, key_id, row[f"{which}_master_key_id"], row[f"{which}_wrapped_key"]) if key_id else None
+
+
+def _record(org_id: str, provider: str, version: int, sealed: bytes | None, key: OrgKey | None) -> Record | None:
+    return Record(RecordName(org_id, provider, version, key.key_id), sealed, key) if sealed and key else None
+
+
+def _mappings(org_id: str, provider: str, encoded: str | None) -> tuple[Mapping, ...]:
+    return tuple(
+        Mapping(org_id, provider, Resource(kind, resource_id, role), bytes.fromhex(mac))
+        for kind, resource_id, role, mac in (json.loads(encoded) if encoded else ())
+    )
+
+
+def _version(row: Any) -> Version:
+    return Version(
+        version=row["version"],
+        hint=row["hint"],
+        created_at=row["created_at"],
+        was_active=row["activated_at"] is not None,
+        destroyed_at=row["destroyed_at"],
+    )
 
 
 def _integration(row: Any) -> Integration:
@@ -411,31 +479,9 @@ def _integration(row: Any) -> Integration:
         ),
         version=row["version"] or 0,
         latest_version=row["latest_version"],
-        hint=row["hint"],
-        resources=_resources(row["resources"]),
+        hint=row["hint"] if row["version"] else "",
+        resources=tuple(Resource(*parts) for parts in json.loads(row["resources"] or "[]")),
         last_verified_at=row["last_verified_at"],
         verification_error=error,
         connected_at=row["connected_at"],
     )
-
-
-def _stored(org_id: str, provider: str, row: Any) -> StoredCredential:
-    return StoredCredential(
-        name=RecordName(org_id, provider, row["version"], row["key_id"]),
-        sealed=row["encrypted_config"],
-        key=OrgKey(org_id, row["key_id"], row["master_key_id"], row["wrapped_key"]),
-        resources=_resources(row["resources"]),
-        last_verified_at=row["last_verified_at"],
-        generation=row["generation"],
-    )
-
-
-def _mapping(row: Any, kind: str, resource_id: str) -> tuple[Mapping, OrgKey]:
-    org_id = row["org_id"]
-    key = OrgKey(org_id, row["mac_key_id"], row["mac_master_key_id"], row["mac_wrapped_key"])
-    resource = Resource(kind, resource_id, row["role"])
-    return Mapping(org_id, row["mapped_provider"], resource, key.key_id, row["mac"]), key
-
-
-def _resources(encoded: str | None) -> tuple[Resource, ...]:
-    return tuple(Resource(*parts) for parts in json.loads(encoded)) if encoded else ()

@@ -1,64 +1,196 @@
-"""What must be so before the vault serves, and while it does: role, row-level security, migrations, master keys."""
+"""What must be so before the vault serves, and while it does."""
 
-from collections.abc import Mapping
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import asyncpg
 
 from services.rpc.server import CannotTell, NotReady
+from services.vault.audit import Chain, event_of
+from services.vault.credential import OrgKey, Origin
+from services.vault.database import Connection, Pool, connection
 from services.vault.migrate import available
-from services.vault.postgres import Connection, Pool, connection
-from tenantvault.errors import VaultUnavailable
+from services.vault.postgres_audit import append
+from tenantvault.audit import VAULT_CHAIN
+from tenantvault.errors import TenantVaultError, VaultUnavailable
 
 _FENCE: Final = "(org_id = current_setting('tenantvault.org_id'::text, true))"
 """The policy's condition, as PostgreSQL writes it."""
 
+_PROBE: Final = bytes(32)
+_AUDIT_SECONDS: Final = 2.0
+
+# What logs statements, and what says whether it logs their parameters.
+_LOGS_STATEMENTS: Final[Mapping[str, str]] = {
+    "log_statement": "log_parameter_max_length",
+    "log_min_duration_statement": "log_parameter_max_length",
+    "log_min_duration_sample": "log_parameter_max_length",
+    "log_transaction_sample_rate": "log_parameter_max_length",
+    "auto_explain.log_min_duration": "auto_explain.log_parameter_max_length",
+    "pgaudit.log": "pgaudit.log_parameter",
+}
+_LOGS_PARAMETERS: Final = frozenset(_LOGS_STATEMENTS.values())
+_OFF: Final = ("none", "ddl", "-1", "0", "off", "")
+
+
+class MasterKeys(Protocol):
+    """The master keys that this vault has."""
+
+    @property
+    def wrapping(self) -> str:
+        """The id of the key that wraps."""
+
+    @property
+    def fingerprints(self) -> Mapping[str, bytes]:
+        """For each key's id the bytes that tell it from another."""
+
+    async def wrap(self, org_id: str, key_id: str, key: bytes) -> OrgKey:
+        """Wrap a key."""
+
+    async def unwrap(self, key: OrgKey) -> bytes:
+        """A key in the open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; the problem is empty when it passed."""
+
+    check: str
+    problem: str = ""
+
 
 class SelfCheck:
-    """Checks the database against what the vault relies on.
+    """Checks the database, the keys and the audit against what the vault relies on.
 
     Args:
-        fingerprints: for each master key's id the bytes that tell it from another; the first key wraps.
+        chain: gives what extends the audit's chains.
+        spool_trouble: what keeps reads from being audited now; empty when nothing does.
+        unreadable: what a key that does not unwrap raises.
     """
 
-    def __init__(self, pool: Pool, fingerprints: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        master_keys: MasterKeys,
+        *,
+        chain: Callable[[], Awaitable[Chain]],
+        spool_trouble: Callable[[], str] = str,
+        unreadable: type[Exception],
+    ) -> None:
         self._pool = pool
-        self._fingerprints = fingerprints
+        self._master_keys = master_keys
+        self._chain = chain
+        self._spool_trouble = spool_trouble
+        self._unreadable = unreadable
+        self._proved = False
+        self._checks: Mapping[str, Callable[[Connection], Awaitable[None]]] = {
+            "role": _role,
+            "migrations": _migrations,
+            "row-level security": _row_level_security,
+            "statement logging": _statement_logging,
+            "master keys": self._known_master_keys,
+            "wrapping": self._wrapping,
+            "audit": self._audit,
+        }
 
     async def __call__(self) -> None:
         """Pass, or raise NotReady with the first thing that is not as it must be; CannotTell without a database."""
         try:
             async with connection(self._pool) as db:
-                await _role(db)
-                await _migrations(db)
-                await _row_level_security(db)
-                await self._master_keys(db)
+                for check in self._checks.values():
+                    await check(db)
         except NotReady:
             # What an operator mends may reach new connections only, e.g. a setting of the role.
             await self._pool.expire_connections()
             raise
         except VaultUnavailable as error:
-            cause = type(error.__cause__).__name__
-            raise CannotTell(
-                f"the database cannot be reached ({cause}): check TENANTVAULT_DATABASE_URL and the server"
-            ) from None
+            raise CannotTell(_away(error)) from None
 
-    async def _master_keys(self, db: Connection) -> None:
-        seen = {
-            row["master_key_id"]: row["fingerprint"]
-            for row in await db.fetch("SELECT master_key_id, fingerprint FROM master_keys")
-        }
-        if lost := sorted(seen.keys() - self._fingerprints.keys()):
+    async def findings(self) -> list[Finding]:
+        """Make every check, whatever the others find."""
+        found = []
+        for name, check in self._checks.items():
+            try:
+                async with connection(self._pool) as db:
+                    await check(db)
+                found.append(Finding(name))
+            except NotReady as reason:
+                found.append(Finding(name, str(reason)))
+            except VaultUnavailable as error:
+                found.append(Finding(name, _away(error)))
+            except Exception as error:  # noqa: BLE001 - a check that cannot be made is told like one that failed
+                found.append(Finding(name, f"it could not be made ({type(error).__name__})"))
+        return found
+
+    async def _known_master_keys(self, db: Connection) -> None:
+        ours, wrapping = self._master_keys.fingerprints, self._master_keys.wrapping
+        rows = await db.fetch("SELECT master_key_id, fingerprint, state FROM master_keys")
+        seen = {row["master_key_id"]: (row["fingerprint"], row["state"]) for row in rows}
+        if lost := sorted(key_id for key_id, (_, state) in seen.items() if state == "active" and key_id not in ours):
             raise NotReady(f"master key {', '.join(lost)} is missing: add it to TENANTVAULT_MASTER_KEYS")
-        for key_id, fingerprint in self._fingerprints.items():
-            if seen.get(key_id, fingerprint) != fingerprint:
+        for key_id, fingerprint in ours.items():
+            if seen.get(key_id, (fingerprint, ""))[0] != fingerprint:
                 raise NotReady(f"master key {key_id} is another key than the one that wrapped this database's org keys")
-        # The first key wraps from now on; the others are remembered from when they were the first.
-        wrapping, fingerprint = next(iter(self._fingerprints.items()))
-        if wrapping not in seen:
-            await db.execute(
-                "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                wrapping,
-                fingerprint,
+        if seen.get(wrapping, (b"", ""))[1] == "retired":
+            raise NotReady(
+                f"master key {wrapping} is retired: put the key that is in use first in TENANTVAULT_MASTER_KEYS"
             )
+        for key_id, fingerprint in ours.items():
+            state = "active" if key_id == wrapping else "staged"
+            if key_id not in seen:
+                await db.execute(
+                    "INSERT INTO master_keys (master_key_id, fingerprint, state) VALUES ($1, $2, $3)"
+                    " ON CONFLICT DO NOTHING",
+                    key_id,
+                    fingerprint,
+                    state,
+                )
+            if seen.get(key_id, (b"", state))[1] == "staged" and key_id == wrapping:
+                await db.execute(
+                    "UPDATE master_keys SET state = 'active' WHERE master_key_id = $1 AND state = 'staged'", key_id
+                )
+
+    async def _wrapping(self, _: Connection) -> None:
+        """Wrap and unwrap once: a key that is kept elsewhere may refuse."""
+        if self._proved:
+            return
+        try:
+            wrapped = await self._master_keys.wrap(VAULT_CHAIN, "probe", _PROBE)
+            if await self._master_keys.unwrap(wrapped) != _PROBE:
+                raise self._unreadable
+        except (TenantVaultError, self._unreadable):
+            raise NotReady(
+                f"master key {self._master_keys.wrapping} does not wrap and unwrap: look at the key service"
+            ) from None
+        self._proved = True
+
+    async def _audit(self, db: Connection) -> None:
+        if trouble := self._spool_trouble():
+            raise NotReady(f"the audit spool cannot be written: {trouble}")
+        try:
+            chain = await self._chain()
+        except self._unreadable:
+            raise NotReady("the key that signs the audit does not unwrap: its row was changed by SQL") from None
+        if not await db.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')"):
+            raise NotReady("the vault's database role may not make temporary tables: grant TEMPORARY on the database")
+        # An event is written, and taken back.
+        attempt = db.transaction()
+        await attempt.start()
+        try:
+            async with asyncio.timeout(_AUDIT_SECONDS):
+                await db.execute("SELECT set_config('tenantvault.org_id', $1, true)", VAULT_CHAIN)
+                await append(db, chain, VAULT_CHAIN, [event_of(Origin("vault"), org_id=VAULT_CHAIN, action="probe")])
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise NotReady(f"the audit cannot be written ({type(error).__name__}): run the migrations") from None
+        finally:
+            await attempt.rollback()
+
+
+def _away(error: VaultUnavailable) -> str:
+    cause = type(error.__cause__).__name__
+    return f"the database cannot be reached ({cause}): check TENANTVAULT_DATABASE_URL and the server"
 
 
 async def _role(db: Connection) -> None:
@@ -67,8 +199,10 @@ async def _role(db: Connection) -> None:
         "       OR session_user <> current_user AS privileged,"
         " current_setting('row_security') = 'on' AS row_security,"
         # Whatever it is: a table, a function, the schema (whose owner may drop what is in it), the database.
+        # Temporary tables are its own, and go with the connection.
         " EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid"
-        "          AND d.deptype = 'o') AS owns,"
+        "          AND d.deptype = 'o' AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class t"
+        "          WHERE t.oid = d.objid AND t.relpersistence = 't'))) AS owns,"
         # A function of a better fit in a schema on the path would be called instead of PostgreSQL's own.
         " has_schema_privilege('public', 'CREATE') AS creates,"
         " EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid) AS is_member"
@@ -118,3 +252,19 @@ async def _row_level_security(db: Connection) -> None:
             raise NotReady(
                 f"the row-level security policy of table {table['relname']} is not the one that was migrated"
             )
+
+
+async def _statement_logging(db: Connection) -> None:
+    """A log of statements must not hold their parameters: ciphertext, hints, and whose they are."""
+    rows = await db.fetch(
+        "SELECT name, setting FROM pg_settings WHERE name = ANY($1)",
+        [*_LOGS_STATEMENTS, *_LOGS_PARAMETERS, "log_parameter_max_length_on_error"],
+    )
+    values = {row["name"]: row["setting"] for row in rows}
+    if values["log_parameter_max_length_on_error"] != "0":
+        raise NotReady(
+            "failed statements are logged with their parameters: set log_parameter_max_length_on_error to 0"
+        )
+    for logs, parameters in _LOGS_STATEMENTS.items():
+        if values.get(logs, _OFF[0]) not in _OFF and values.get(parameters, "0") not in {"0", "off"}:
+            raise NotReady(f"statements are logged with their parameters ({logs}): set {parameters} to 0 or off")

@@ -1,40 +1,97 @@
-"""The vault's gRPC services: what comes in is checked and handed to the keeper, what goes out is put into messages."""
+"""The vault's gRPC services that read: what comes in is checked and handed on, what goes out is put into messages."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Protocol
 
 from services.rpc.middleware import Context
-from services.vault import wire
-from services.vault.keeper import Keeper, Store
+from services.vault import messages, wire
+from services.vault.credential import Integration, Version
+from services.vault.reader import Reader
+from services.vault.watchers import Watchers
+from tenantvault.audit import Link
+from tenantvault.errors import TenantVaultError
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import access_service_pb2_grpc as access_grpc
 from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import directory_service_pb2_grpc as directory_grpc
 from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import status_service_pb2_grpc as status_grpc
-from tenantvault.v1 import store_service_pb2 as store_pb
-from tenantvault.v1 import store_service_pb2_grpc as store_grpc
+
+HEARTBEAT_SECONDS: Final = 1.0
+"""How often a watcher hears that nothing was missed."""
+
+
+class Generations(Protocol):
+    """Where the orgs' generations are."""
+
+    async def generations(self, orgs: Sequence[str]) -> Mapping[str, int]:
+        """The generation of each org that is known."""
+
+
+class InSync(Protocol):
+    """Whether this vault hears of every change."""
+
+    @property
+    def synced_at(self) -> float:
+        """The last moment at which it knew of every change."""
+
+    @property
+    def fresh_until(self) -> float:
+        """Until then no change takes effect without it."""
 
 
 class AccessServicer(access_grpc.CredentialAccessServiceServicer):
-    """Hands out plaintext."""
+    """Hands out plaintext, and tells when what was handed out is old."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, reader: Reader, generations: Generations, watchers: Watchers, sync: InSync) -> None:
+        self._reader = reader
+        self._generations = generations
+        self._watchers = watchers
+        self._sync = sync
 
     async def GetCredential(
         self, request: access_pb.GetCredentialRequest, context: Context
     ) -> access_pb.GetCredentialResponse:
         """The active credential."""
-        plaintext = await self._keeper.get(wire.org_from(request.org_id), wire.provider_from(request.provider))
+        plaintext = await self._reader.get(
+            wire.org_from(request.org_id),
+            wire.provider_from(request.provider),
+            wire.reader_from(request.on_behalf_of),
+            max_staleness=wire.max_staleness_from(request),
+            include_previous=request.include_previous,
+        )
         response = access_pb.GetCredentialResponse()
-        wire.fill_active(response.credential, plaintext)
+        messages.fill_active(response.credential, plaintext)
         return response
 
     async def GetNewestCredential(
         self, request: access_pb.GetNewestCredentialRequest, context: Context
     ) -> access_pb.GetNewestCredentialResponse:
         """The newest version, active or not."""
-        plaintext = await self._keeper.get_newest(wire.org_from(request.org_id), wire.provider_from(request.provider))
+        plaintext = await self._reader.get_newest(
+            wire.org_from(request.org_id),
+            wire.provider_from(request.provider),
+            wire.reader_from(request.on_behalf_of),
+        )
         response = access_pb.GetNewestCredentialResponse()
-        wire.fill_active(response.credential, plaintext)
+        messages.fill_active(response.credential, plaintext)
+        return response
+
+    async def BatchGetCredentials(
+        self, request: access_pb.BatchGetCredentialsRequest, context: Context
+    ) -> access_pb.BatchGetCredentialsResponse:
+        """Many credentials, each with its own outcome."""
+        keys = wire.credential_keys_from(request.keys)
+        opened = await self._reader.batch_get(
+            keys, wire.reader_from(request.on_behalf_of), max_staleness=wire.max_staleness_from(request)
+        )
+        response = access_pb.BatchGetCredentialsResponse()
+        for one in opened:
+            outcome = response.outcomes.add()
+            if isinstance(one, TenantVaultError):
+                outcome.failure.CopyFrom(messages.failure_message(one))
+            else:
+                messages.fill_active(outcome.credential, one)
         return response
 
     async def ResolveCredential(
@@ -42,122 +99,122 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
     ) -> access_pb.ResolveCredentialResponse:
         """The credential of the org that has a resource."""
         kind, resource_id = wire.resource_key_from(request.kind, request.resource_id)
-        provider = wire.provider_from(request.provider)
-        plaintext = await self._keeper.resolve_credential(kind, resource_id, provider)
+        plaintext = await self._reader.resolve_credential(
+            kind,
+            resource_id,
+            wire.provider_from(request.provider),
+            wire.reader_from(request.on_behalf_of),
+            max_staleness=wire.max_staleness_from(request),
+            include_previous=request.include_previous,
+        )
         response = access_pb.ResolveCredentialResponse()
-        wire.fill_active(response.credential, plaintext)
+        messages.fill_active(response.credential, plaintext)
         return response
+
+    async def WatchChanges(
+        self, request: access_pb.WatchChangesRequest, context: Context
+    ) -> AsyncIterator[access_pb.WatchChangesResponse]:
+        """Every change from now on, after those that the watcher has missed."""
+        known = wire.known_orgs_from(request.known)
+        with self._watchers.watching() as watcher:
+            # Watched before it is looked at, so that nothing falls between the two.
+            for org_id, generation in (await self._generations.generations(list(known))).items():
+                if generation > known[org_id]:
+                    watcher.tell(org_id, generation)
+            heard_at = self._sync.synced_at
+            while (told := await watcher.next(HEARTBEAT_SECONDS)) is not None:
+                changes, resync = told
+                if resync:
+                    yield access_pb.WatchChangesResponse(resync=access_pb.Resync())
+                for org_id, generation in changes.items():
+                    yield access_pb.WatchChangesResponse(
+                        change=access_pb.Change(org_id=org_id, generation=generation)
+                    )
+                # A vault that has not heard from the database since the last time cannot say that nothing was missed.
+                if not changes and not resync and self._sync.synced_at > heard_at:
+                    heard_at = self._sync.synced_at
+                    yield access_pb.WatchChangesResponse(heartbeat=access_pb.Heartbeat())
 
 
 class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):
     """Tells whose a resource is."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     async def ResolveOrg(
         self, request: directory_pb.ResolveOrgRequest, context: Context
     ) -> directory_pb.ResolveOrgResponse:
         """The org that has a resource."""
-        mapping = await self._keeper.resolve(*wire.resource_key_from(request.kind, request.resource_id))
+        kind, resource_id = wire.resource_key_from(request.kind, request.resource_id)
+        mapping = await self._reader.resolve(kind, resource_id, wire.reader_from())
         return directory_pb.ResolveOrgResponse(org_id=mapping.org_id, role=mapping.resource.role)
+
+    async def BatchResolveOrgs(
+        self, request: directory_pb.BatchResolveOrgsRequest, context: Context
+    ) -> directory_pb.BatchResolveOrgsResponse:
+        """The orgs of many resources, each with its own outcome."""
+        found = await self._reader.batch_resolve(wire.resource_keys_from(request.keys), wire.reader_from())
+        response = directory_pb.BatchResolveOrgsResponse()
+        for one in found:
+            outcome = response.outcomes.add()
+            if isinstance(one, TenantVaultError):
+                outcome.failure.CopyFrom(messages.failure_message(one))
+            else:
+                outcome.org.org_id, outcome.org.role = one.org_id, one.resource.role
+        return response
+
+
+class Shown(Protocol):
+    """What may be shown of integrations."""
+
+    async def integrations(self, org_id: str) -> Sequence[Integration]:
+        """The org's integrations."""
+
+    async def versions(self, org_id: str, provider: str) -> Sequence[Version]:
+        """The versions of one, newest first."""
+
+
+class Events(Protocol):
+    """What happened."""
+
+    async def events(
+        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+    ) -> Sequence[Link]:
+        """Events of an org, newest first."""
 
 
 class StatusServicer(status_grpc.IntegrationStatusServiceServicer):
-    """Shows integrations, without plaintext."""
+    """Shows integrations, their versions and what happened to them, without plaintext."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, shown: Shown, events: Events) -> None:
+        self._shown = shown
+        self._events = events
 
     async def ListIntegrations(
         self, request: status_pb.ListIntegrationsRequest, context: Context
     ) -> status_pb.ListIntegrationsResponse:
         """The org's integrations, in the order of the contract's enum."""
-        integrations = await self._store.integrations(wire.org_from(request.org_id))
-        messages = sorted(map(wire.integration_message, integrations), key=lambda message: message.provider)
-        return status_pb.ListIntegrationsResponse(integrations=messages)
+        integrations = await self._shown.integrations(wire.org_from(request.org_id))
+        shown = sorted(map(messages.integration_message, integrations), key=lambda message: message.provider)
+        return status_pb.ListIntegrationsResponse(integrations=shown)
 
+    async def ListVersions(
+        self, request: status_pb.ListVersionsRequest, context: Context
+    ) -> status_pb.ListVersionsResponse:
+        """The versions of a credential."""
+        versions = await self._shown.versions(wire.org_from(request.org_id), wire.provider_from(request.provider))
+        return status_pb.ListVersionsResponse(versions=map(messages.version_message, versions))
 
-class StoreServicer(store_grpc.IntegrationStoreServiceServicer):
-    """Changes what is stored."""
-
-    def __init__(self, keeper: Keeper, store: Store) -> None:
-        self._keeper = keeper
-        self._store = store
-
-    async def PutCredential(
-        self, request: store_pb.PutCredentialRequest, context: Context
-    ) -> store_pb.PutCredentialResponse:
-        """Store a new version."""
-        provider, payload, hint = wire.payload_from(request.credential)
-        version = await self._keeper.put(
-            wire.org_from(request.org_id),
-            provider,
-            payload,
-            hint,
-            expected_version=wire.version_from(request.expected_version, at_least=0),
-            origin=wire.origin_from(request.origin),
+    async def ListAuditEvents(
+        self, request: status_pb.ListAuditEventsRequest, context: Context
+    ) -> status_pb.ListAuditEventsResponse:
+        """What happened, newest first."""
+        links = await self._events.events(
+            wire.chain_from(request.org_id),
+            before=wire.sequence_from(request.before_sequence),
+            limit=wire.page_size_from(request.page_size),
+            provider=wire.provider_from(request.provider) if request.provider else "",
+            action=wire.action_from(request.action),
         )
-        return store_pb.PutCredentialResponse(version=version)
-
-    async def RegisterResources(
-        self, request: store_pb.RegisterResourcesRequest, context: Context
-    ) -> store_pb.RegisterResourcesResponse:
-        """Make a version active, with what was provisioned."""
-        integration = await self._keeper.activate(
-            wire.org_from(request.org_id),
-            wire.provider_from(request.provider),
-            wire.version_from(request.version),
-            wire.resources_from(request.resources),
-            wire.origin_from(request.origin),
-            lease_owner=request.lease_owner and wire.owner_from(request.lease_owner),
-        )
-        return store_pb.RegisterResourcesResponse(integration=wire.integration_message(integration))
-
-    async def RecordVerification(
-        self, request: store_pb.RecordVerificationRequest, context: Context
-    ) -> store_pb.RecordVerificationResponse:
-        """Keep the provider's answer."""
-        integration = await self._keeper.record_verification(
-            wire.org_from(request.org_id),
-            wire.provider_from(request.provider),
-            wire.version_from(request.version),
-            wire.error_from(request.error),
-            wire.origin_from(request.origin),
-        )
-        return store_pb.RecordVerificationResponse(integration=wire.integration_message(integration))
-
-    async def Disconnect(self, request: store_pb.DisconnectRequest, context: Context) -> store_pb.DisconnectResponse:
-        """Make a credential unreadable."""
-        integration = await self._keeper.disconnect(
-            wire.org_from(request.org_id), wire.provider_from(request.provider), wire.origin_from(request.origin)
-        )
-        return store_pb.DisconnectResponse(integration=wire.integration_message(integration))
-
-    async def Reconnect(self, request: store_pb.ReconnectRequest, context: Context) -> store_pb.ReconnectResponse:
-        """Make a disconnected credential readable again."""
-        integration = await self._keeper.reconnect(
-            wire.org_from(request.org_id), wire.provider_from(request.provider), wire.origin_from(request.origin)
-        )
-        return store_pb.ReconnectResponse(integration=wire.integration_message(integration))
-
-    async def AcquireLease(
-        self, request: store_pb.AcquireLeaseRequest, context: Context
-    ) -> store_pb.AcquireLeaseResponse:
-        """Take or prolong a lease."""
-        await self._store.acquire_lease(
-            wire.org_from(request.org_id),
-            wire.provider_from(request.provider),
-            wire.owner_from(request.owner),
-            wire.lease_seconds_from(request.duration),
-        )
-        return store_pb.AcquireLeaseResponse()
-
-    async def ReleaseLease(
-        self, request: store_pb.ReleaseLeaseRequest, context: Context
-    ) -> store_pb.ReleaseLeaseResponse:
-        """Give a lease back."""
-        await self._store.release_lease(
-            wire.org_from(request.org_id), wire.provider_from(request.provider), wire.owner_from(request.owner)
-        )
-        return store_pb.ReleaseLeaseResponse()
+        return status_pb.ListAuditEventsResponse(events=map(messages.event_message, links))

@@ -1,19 +1,20 @@
-"""Between the contract's messages and the vault's nouns, with the checks of what comes in."""
+"""From the contract's requests to the vault's nouns, with the checks of what comes in."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.rpc.middleware import current_call
-from services.vault.credential import Integration, Origin, Plaintext, Resource, State
+from services.vault.credential import Origin, Resource
+from tenantvault.audit import VAULT_CHAIN
 from tenantvault.errors import InvalidRequest
 from tenantvault.secret import Secret
+from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
 PROVIDERS: Final[Mapping[int, str]] = MappingProxyType(
@@ -40,13 +41,14 @@ MAX_PAYLOAD_BYTES: Final = 16 * 1024
 MAX_RESOURCES: Final = 100
 MAX_LEASE_SECONDS: Final = 300.0
 MAX_VERSION: Final = 2**53
+MAX_KEYS: Final = 1000
+MAX_KNOWN_ORGS: Final = 10_000
+MAX_PAGE: Final = 1000
+PAGE: Final = 100
 
 _ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ROLE: Final = re.compile(r"[a-z0-9_-]{0,32}")
-_NUMBERS: Final = {name: number for number, name in PROVIDERS.items()}
-_KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
-_STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ACTION: Final = re.compile(r"[a-z_.]{0,64}")
 _MAX_TEXT: Final = 256
 _MAX_ERROR: Final = 1000
 
@@ -119,6 +121,71 @@ def origin_from(message: store_pb.Origin) -> Origin:
     return Origin(call.peer, _text("origin.on_behalf_of", message.on_behalf_of), call.request_id)
 
 
+def reader_from(on_behalf_of: str = "") -> Origin:
+    """Who reads in the call that is under way; InvalidRequest when the person's name is too long."""
+    call = current_call()
+    # Most reads are on nobody's behalf, and this is on the way of each.
+    person = _text("on_behalf_of", on_behalf_of) if on_behalf_of else ""
+    return Origin(call.peer, person, call.request_id)
+
+
+def max_staleness_from(
+    request: access_pb.GetCredentialRequest | access_pb.ResolveCredentialRequest | access_pb.BatchGetCredentialsRequest,
+) -> float | None:
+    """How old an answer may be, in seconds; None when nothing is said, InvalidRequest when it is below zero."""
+    if not request.HasField("max_staleness"):
+        return None
+    seconds = request.max_staleness.seconds + request.max_staleness.nanos / 1e9
+    if seconds < 0:
+        raise InvalidRequest(fields={"max_staleness": "Give zero or more seconds."})
+    return seconds
+
+
+def credential_keys_from(keys: Sequence[access_pb.CredentialKey]) -> list[tuple[str, str]]:
+    """The orgs and providers of a batch; InvalidRequest when one is none, or there are none or too many."""
+    _demand_number(keys)
+    return [(org_from(key.org_id), provider_from(key.provider)) for key in keys]
+
+
+def resource_keys_from(keys: Sequence[directory_pb.ResourceKey]) -> list[tuple[str, str]]:
+    """The kinds and ids of a batch; InvalidRequest when one is none, or there are none or too many."""
+    _demand_number(keys)
+    return [resource_key_from(key.kind, key.resource_id) for key in keys]
+
+
+def known_orgs_from(known: Sequence[access_pb.KnownOrg]) -> dict[str, int]:
+    """The generations that a watcher knows, by org; InvalidRequest when one is none or there are too many."""
+    if len(known) > MAX_KNOWN_ORGS:
+        raise InvalidRequest(fields={"known": f"Give at most {MAX_KNOWN_ORGS}: drop the others and watch anew."})
+    return {org_from(org.org_id): org.generation for org in known}
+
+
+def chain_from(org_id: str) -> str:
+    """The org whose chain is meant, or the vault's own; InvalidRequest when it is neither."""
+    return org_id if org_id == VAULT_CHAIN else org_from(org_id)
+
+
+def sequence_from(sequence: int) -> int:
+    """The number of an event, 0 for none; InvalidRequest below that."""
+    if not 0 <= sequence < MAX_VERSION:
+        raise InvalidRequest(fields={"before_sequence": "Give the number of an event, or 0."})
+    return sequence
+
+
+def page_size_from(size: int) -> int:
+    """How many are wanted; InvalidRequest outside of the limits."""
+    if not 0 <= size <= MAX_PAGE:
+        raise InvalidRequest(fields={"page_size": f"Give at most {MAX_PAGE}."})
+    return size or PAGE
+
+
+def action_from(action: str) -> str:
+    """An action, empty for any; InvalidRequest when it is none."""
+    if not _ACTION.fullmatch(action):
+        raise InvalidRequest(fields={"action": "Give an action as it is in the events, e.g. credential.get."})
+    return action
+
+
 def error_from(error: str) -> str:
     """The sentence of a refusal; InvalidRequest when it is too long."""
     return _text("error", error, at_most=_MAX_ERROR)
@@ -144,54 +211,12 @@ def lease_seconds_from(duration: Duration) -> float:
     return seconds
 
 
-def fill_active(message: pb.ActiveCredential, plaintext: Plaintext) -> None:
-    """Write an opened credential where it is sent from: this is most of what a read from memory costs."""
-    name = plaintext.name
-    message.org_id = name.org_id
-    message.provider = _NUMBERS[name.provider]  # type: ignore[assignment]  # an enum's number
-    message.version = name.version
-    message.credential.MergeFromString(plaintext.payload)
-    message.resources.extend(_resource_messages(plaintext.resources))
-    _fill_timestamp(message, "last_verified_at", plaintext.last_verified_at)
-    message.generation = plaintext.generation
-
-
-def integration_message(integration: Integration) -> pb.Integration:
-    """The message of what may be shown of an integration."""
-    message = pb.Integration(
-        provider=_NUMBERS[integration.provider],  # type: ignore[arg-type]  # an enum's number
-        state=_STATES[integration.state],
-        version=integration.version,
-        latest_version=integration.latest_version,
-        hint=integration.hint,
-        resources=_resource_messages(integration.resources),
-        verification_error=integration.verification_error,
-    )
-    _fill_timestamp(message, "last_verified_at", integration.last_verified_at)
-    _fill_timestamp(message, "connected_at", integration.connected_at)
-    return message
-
-
-def _resource_messages(resources: Iterable[Resource]) -> list[pb.Resource]:
-    return [
-        pb.Resource(
-            kind=_KIND_NUMBERS[resource.kind],  # type: ignore[arg-type]  # an enum's number
-            resource_id=resource.resource_id,
-            role=resource.role,
-        )
-        for resource in resources
-    ]
-
-
-def _fill_timestamp(message: pb.ActiveCredential | pb.Integration, field: str, moment: datetime | None) -> None:
-    if moment is not None:
-        since = moment - _EPOCH
-        timestamp: Timestamp = getattr(message, field)
-        timestamp.seconds = since.days * 86400 + since.seconds
-        timestamp.nanos = since.microseconds * 1000
-
-
 def _text(field: str, value: str, *, at_least: int = 0, at_most: int = _MAX_TEXT) -> str:
     if not at_least <= len(value.encode()) <= at_most or not value.isprintable():
         raise InvalidRequest(fields={field: f"Give {at_least} to {at_most} bytes of printable text."})
     return value
+
+
+def _demand_number(keys: Sized) -> None:
+    if not 0 < len(keys) <= MAX_KEYS:
+        raise InvalidRequest(fields={"keys": f"Give 1 to {MAX_KEYS} keys."})

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -133,6 +134,7 @@ def vault_settings(database: Database, authority: DevelopmentAuthority) -> dict[
         "TENANTVAULT_TLS_CA": str(tls.authorities),
         "TENANTVAULT_DATABASE_URL": database.app_url,
         "TENANTVAULT_MASTER_KEYS": database.master_keys,
+        "TENANTVAULT_AUDIT_SPOOL": tempfile.mkdtemp(prefix="tv-spool-"),
     }
 
 

@@ -16,11 +16,14 @@ DEFAULT_DEADLINE: Final = 5.0
 REQUEST_ID: Final = "x-request-id"
 """The metadata key that carries a request's id from process to process, for the logs. It is no secret."""
 
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+
+MAX_RESPONSE_BYTES: Final = 24 * 1024 * 1024
+"""A batch of a thousand credentials may be that large."""
 
 OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     # A dead peer is noticed within 20 s; servers refuse pings that come more often than every 10 s.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -7,7 +7,8 @@
     ├── PermissionDenied
     ├── NotFound
     │   ├── CredentialNotFound
-    │   └── ResourceNotFound
+    │   ├── ResourceNotFound
+    │   └── VersionNotFound
     ├── Conflict
     │   ├── VersionConflict
     │   ├── ResourceConflict
@@ -26,7 +27,12 @@
     │   └── ProviderUnknownAnswer
     ├── Unavailable                 retryable
     │   ├── VaultUnavailable
+    │   ├── AuditUnavailable
     │   └── DeadlineExceeded
+    ├── OperatorForbids             an operator's doing stands against it
+    │   ├── OrgFrozen
+    │   ├── OrgShredded
+    │   └── KeyNotEverywhere
     ├── CredentialUnreadable
     └── InternalError
 
@@ -110,6 +116,13 @@ class ResourceNotFound(NotFound):
 
     reason = "RESOURCE_NOT_FOUND"
     sentence = "No org has this resource."
+
+
+class VersionNotFound(NotFound):
+    """The version does not exist, was never active or is destroyed."""
+
+    reason = "VERSION_NOT_FOUND"
+    sentence = "There is no such version that can be used: list the versions."
 
 
 class Conflict(TenantVaultError):
@@ -241,12 +254,46 @@ class VaultUnavailable(Unavailable):
     sentence = "TenantVault cannot answer now: try again in a moment."
 
 
+class AuditUnavailable(Unavailable):
+    """A read could not be written to the audit, so nothing was handed out."""
+
+    reason = "AUDIT_UNAVAILABLE"
+    sentence = "The read could not be audited, so nothing was handed out: try again in a moment."
+
+
 class DeadlineExceeded(Unavailable):
     """It took too long: try again in a moment."""
 
     reason = "DEADLINE_EXCEEDED"
     code = "DEADLINE_EXCEEDED"
     sentence = "It took too long: try again in a moment."
+
+
+class OperatorForbids(TenantVaultError):
+    """What an operator did, or has not done yet, stands against it."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class OrgFrozen(OperatorForbids):
+    """The org is frozen: nothing of it is handed out."""
+
+    reason = "ORG_FROZEN"
+    sentence = "This organisation is frozen by an operator: nothing of it is handed out until that ends."
+
+
+class OrgShredded(OperatorForbids):
+    """The org was shredded: its keys are destroyed."""
+
+    reason = "ORG_SHREDDED"
+    sentence = "This organisation's keys were destroyed: nothing can be read or stored under its id."
+
+
+class KeyNotEverywhere(OperatorForbids):
+    """A vault that is running does not have the new master key yet."""
+
+    reason = "KEY_NOT_EVERYWHERE"
+    sentence = "A running vault does not have the new master key yet: give it to all of them, then rotate."
 
 
 class CredentialUnreadable(TenantVaultError):
@@ -289,6 +336,11 @@ LEAVES: Final[tuple[type[TenantVaultError], ...]] = (
     DeadlineExceeded,
     CredentialUnreadable,
     InternalError,
+    OrgFrozen,
+    OrgShredded,
+    VersionNotFound,
+    AuditUnavailable,
+    KeyNotEverywhere,
 )
 """Every class that has a reason, in the order of the proto's enum."""
 

@@ -22,28 +22,49 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/access_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\"R\n\x14GetCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"M\n\x15GetCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"X\n\x1aGetNewestCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"S\n\x1bGetNewestCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"\x87\x01\n\x18ResolveCredentialRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"Q\n\x19ResolveCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential2\xd1\x02\n\x17\x43redentialAccessService\x12\\\n\rGetCredential\x12$.tenantvault.v1.GetCredentialRequest\x1a%.tenantvault.v1.GetCredentialResponse\x12n\n\x13GetNewestCredential\x12*.tenantvault.v1.GetNewestCredentialRequest\x1a+.tenantvault.v1.GetNewestCredentialResponse\x12h\n\x11ResolveCredential\x12(.tenantvault.v1.ResolveCredentialRequest\x1a).tenantvault.v1.ResolveCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/access_service.proto\x12\x0etenantvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ftenantvault/v1/credential.proto\"\xb4\x01\n\x14GetCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0con_behalf_of\x18\x04 \x01(\t\x12\x18\n\x10include_previous\x18\x05 \x01(\x08\"M\n\x15GetCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"n\n\x1aGetNewestCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\"S\n\x1bGetNewestCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"\xe9\x01\n\x18ResolveCredentialRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x30\n\rmax_staleness\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0con_behalf_of\x18\x05 \x01(\t\x12\x18\n\x10include_previous\x18\x06 \x01(\x08\"Q\n\x19ResolveCredentialResponse\x12\x34\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredential\"K\n\rCredentialKey\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"\x91\x01\n\x1a\x42\x61tchGetCredentialsRequest\x12+\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.tenantvault.v1.CredentialKey\x12\x30\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\"\x85\x01\n\x11\x43redentialOutcome\x12\x36\n\ncredential\x18\x01 \x01(\x0b\x32 .tenantvault.v1.ActiveCredentialH\x00\x12-\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.KeyFailureH\x00\x42\t\n\x07outcome\"R\n\x1b\x42\x61tchGetCredentialsResponse\x12\x33\n\x08outcomes\x18\x01 \x03(\x0b\x32!.tenantvault.v1.CredentialOutcome\".\n\x08KnownOrg\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\">\n\x13WatchChangesRequest\x12\'\n\x05known\x18\x01 \x03(\x0b\x32\x18.tenantvault.v1.KnownOrg\",\n\x06\x43hange\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\x08\n\x06Resync\"\x0b\n\tHeartbeat\"\xa3\x01\n\x14WatchChangesResponse\x12(\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x16.tenantvault.v1.ChangeH\x00\x12(\n\x06resync\x18\x02 \x01(\x0b\x32\x16.tenantvault.v1.ResyncH\x00\x12.\n\theartbeat\x18\x03 \x01(\x0b\x32\x19.tenantvault.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent2\x9e\x04\n\x17\x43redentialAccessService\x12\\\n\rGetCredential\x12$.tenantvault.v1.GetCredentialRequest\x1a%.tenantvault.v1.GetCredentialResponse\x12n\n\x13GetNewestCredential\x12*.tenantvault.v1.GetNewestCredentialRequest\x1a+.tenantvault.v1.GetNewestCredentialResponse\x12n\n\x13\x42\x61tchGetCredentials\x12*.tenantvault.v1.BatchGetCredentialsRequest\x1a+.tenantvault.v1.BatchGetCredentialsResponse\x12h\n\x11ResolveCredential\x12(.tenantvault.v1.ResolveCredentialRequest\x1a).tenantvault.v1.ResolveCredentialResponse\x12[\n\x0cWatchChanges\x12#.tenantvault.v1.WatchChangesRequest\x1a$.tenantvault.v1.WatchChangesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantvault.v1.access_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCREDENTIALREQUEST']._serialized_start=88
-  _globals['_GETCREDENTIALREQUEST']._serialized_end=170
-  _globals['_GETCREDENTIALRESPONSE']._serialized_start=172
-  _globals['_GETCREDENTIALRESPONSE']._serialized_end=249
-  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_start=251
-  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_end=339
-  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_start=341
-  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_end=424
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=427
-  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=562
-  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_start=564
-  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_end=645
-  _globals['_CREDENTIALACCESSSERVICE']._serialized_start=648
-  _globals['_CREDENTIALACCESSSERVICE']._serialized_end=985
+  _globals['_GETCREDENTIALREQUEST']._serialized_start=121
+  _globals['_GETCREDENTIALREQUEST']._serialized_end=301
+  _globals['_GETCREDENTIALRESPONSE']._serialized_start=303
+  _globals['_GETCREDENTIALRESPONSE']._serialized_end=380
+  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_start=382
+  _globals['_GETNEWESTCREDENTIALREQUEST']._serialized_end=492
+  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_start=494
+  _globals['_GETNEWESTCREDENTIALRESPONSE']._serialized_end=577
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_start=580
+  _globals['_RESOLVECREDENTIALREQUEST']._serialized_end=813
+  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_start=815
+  _globals['_RESOLVECREDENTIALRESPONSE']._serialized_end=896
+  _globals['_CREDENTIALKEY']._serialized_start=898
+  _globals['_CREDENTIALKEY']._serialized_end=973
+  _globals['_BATCHGETCREDENTIALSREQUEST']._serialized_start=976
+  _globals['_BATCHGETCREDENTIALSREQUEST']._serialized_end=1121
+  _globals['_CREDENTIALOUTCOME']._serialized_start=1124
+  _globals['_CREDENTIALOUTCOME']._serialized_end=1257
+  _globals['_BATCHGETCREDENTIALSRESPONSE']._serialized_start=1259
+  _globals['_BATCHGETCREDENTIALSRESPONSE']._serialized_end=1341
+  _globals['_KNOWNORG']._serialized_start=1343
+  _globals['_KNOWNORG']._serialized_end=1389
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=1391
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=1453
+  _globals['_CHANGE']._serialized_start=1455
+  _globals['_CHANGE']._serialized_end=1499
+  _globals['_RESYNC']._serialized_start=1501
+  _globals['_RESYNC']._serialized_end=1509
+  _globals['_HEARTBEAT']._serialized_start=1511
+  _globals['_HEARTBEAT']._serialized_end=1522
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1525
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1688
+  _globals['_CREDENTIALACCESSSERVICE']._serialized_start=1691
+  _globals['_CREDENTIALACCESSSERVICE']._serialized_end=2233
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from tenantvault.v1 import credential_pb2 as _credential_pb2
 import builtins as _builtins
 import sys
@@ -25,21 +28,37 @@ class GetCredentialRequest(_message.Message):
 
     ORG_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    INCLUDE_PREVIOUS_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
-    """Required. The provider.
-    Next unused field number: 3
+    """Required. The provider."""
+    on_behalf_of: _builtins.str
+    """Optional. On whose behalf, for the audit; at most 256 bytes."""
+    include_previous: _builtins.bool
+    """Optional. Return the previous version too, while its overlap lasts.
+    Next unused field number: 6
     """
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Optional. How old an answer may be when the database cannot be asked. Zero:
+        ask the database. Absent, or more than the vault allows: what it allows.
+        """
+
     def __init__(
         self,
         *,
         org_id: _builtins.str = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        on_behalf_of: _builtins.str = ...,
+        include_previous: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_previous", b"include_previous", "max_staleness", b"max_staleness", "on_behalf_of", b"on_behalf_of", "org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -79,21 +98,25 @@ class GetNewestCredentialRequest(_message.Message):
 
     ORG_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
-    """Required. The provider.
-    Next unused field number: 3
+    """Required. The provider."""
+    on_behalf_of: _builtins.str
+    """Optional. On whose behalf, for the audit; at most 256 bytes.
+    Next unused field number: 4
     """
     def __init__(
         self,
         *,
         org_id: _builtins.str = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_behalf_of", b"on_behalf_of", "org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,24 +157,38 @@ class ResolveCredentialRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     RESOURCE_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    INCLUDE_PREVIOUS_FIELD_NUMBER: _builtins.int
     kind: _credential_pb2.ResourceKind.ValueType
     """Required. The kind of the resource."""
     resource_id: _builtins.str
     """Required. The resource, e.g. the assistant id of a webhook."""
     provider: _credential_pb2.Provider.ValueType
-    """Required. Whose credential of that org is wanted.
-    Next unused field number: 4
+    """Required. Whose credential of that org is wanted."""
+    on_behalf_of: _builtins.str
+    """Optional. On whose behalf, for the audit; at most 256 bytes."""
+    include_previous: _builtins.bool
+    """Optional. Return the previous version too, while its overlap lasts.
+    Next unused field number: 7
     """
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Optional. As in GetCredentialRequest."""
+
     def __init__(
         self,
         *,
         kind: _credential_pb2.ResourceKind.ValueType = ...,
         resource_id: _builtins.str = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        on_behalf_of: _builtins.str = ...,
+        include_previous: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "provider", b"provider", "resource_id", b"resource_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_previous", b"include_previous", "kind", b"kind", "max_staleness", b"max_staleness", "on_behalf_of", b"on_behalf_of", "provider", b"provider", "resource_id", b"resource_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,3 +219,285 @@ class ResolveCredentialResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveCredentialResponse: _TypeAlias = ResolveCredentialResponse  # noqa: Y015
+
+@_typing.final
+class CredentialKey(_message.Message):
+    """Which credential is wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialKey: _TypeAlias = CredentialKey  # noqa: Y015
+
+@_typing.final
+class BatchGetCredentialsRequest(_message.Message):
+    """The request of BatchGetCredentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    on_behalf_of: _builtins.str
+    """Optional. On whose behalf, for the audit; at most 256 bytes.
+    Next unused field number: 4
+    """
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialKey]:
+        """Required. At most 1000. The caller must have the right to the provider of
+        each; else the whole call is PERMISSION_DENIED.
+        """
+
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Optional. As in GetCredentialRequest."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___CredentialKey] | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        on_behalf_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "max_staleness", b"max_staleness", "on_behalf_of", b"on_behalf_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetCredentialsRequest: _TypeAlias = BatchGetCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class CredentialOutcome(_message.Message):
+    """What came of one key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credential(self) -> _credential_pb2.ActiveCredential:
+        """The credential."""
+
+    @_builtins.property
+    def failure(self) -> _credential_pb2.KeyFailure:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        credential: _credential_pb2.ActiveCredential | None = ...,
+        failure: _credential_pb2.KeyFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["credential", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CredentialOutcome: _TypeAlias = CredentialOutcome  # noqa: Y015
+
+@_typing.final
+class BatchGetCredentialsResponse(_message.Message):
+    """The response of BatchGetCredentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialOutcome]:
+        """Output only. One for each key, in the order of the keys.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___CredentialOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetCredentialsResponse: _TypeAlias = BatchGetCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class KnownOrg(_message.Message):
+    """What a watcher knows of an org."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    generation: _builtins.int
+    """Required. The generation of what the watcher holds of it.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KnownOrg: _TypeAlias = KnownOrg  # noqa: Y015
+
+@_typing.final
+class WatchChangesRequest(_message.Message):
+    """The request of WatchChanges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def known(self) -> _containers.RepeatedCompositeFieldContainer[Global___KnownOrg]:
+        """Optional. What the watcher holds already, at most 10000: the answer begins
+        with a change for each of these orgs that has moved on, so that a watch
+        that was cut off is taken up again without a gap.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        known: _abc.Iterable[Global___KnownOrg] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known", b"known"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchChangesRequest: _TypeAlias = WatchChangesRequest  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """Something of an org changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Output only. The org."""
+    generation: _builtins.int
+    """Output only. Its generation now: whatever was read at a lower one is old.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Resync(_message.Message):
+    """Changes may have been missed: drop everything, or ask again with what is
+    known. The watch goes on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resync: _TypeAlias = Resync  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """Nothing was missed up to now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class WatchChangesResponse(_message.Message):
+    """The response of WatchChanges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    RESYNC_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def change(self) -> Global___Change:
+        """An org changed."""
+
+    @_builtins.property
+    def resync(self) -> Global___Resync:
+        """Changes may have been missed."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """The watch is alive and complete; comes every second while that is so."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___Change | None = ...,
+        resync: Global___Resync | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "heartbeat", b"heartbeat", "resync", b"resync"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "heartbeat", b"heartbeat", "resync", b"resync"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["change", "resync", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchChangesResponse: _TypeAlias = WatchChangesResponse  # noqa: Y015

@@ -45,10 +45,20 @@ class CredentialAccessServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialResponse.FromString,
                 _registered_method=True)
+        self.BatchGetCredentials = channel.unary_unary(
+                '/tenantvault.v1.CredentialAccessService/BatchGetCredentials',
+                request_serializer=tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsResponse.FromString,
+                _registered_method=True)
         self.ResolveCredential = channel.unary_unary(
                 '/tenantvault.v1.CredentialAccessService/ResolveCredential',
                 request_serializer=tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialResponse.FromString,
+                _registered_method=True)
+        self.WatchChanges = channel.unary_stream(
+                '/tenantvault.v1.CredentialAccessService/WatchChanges',
+                request_serializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.FromString,
                 _registered_method=True)
 
 
@@ -72,10 +82,27 @@ class CredentialAccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetCredentials(self, request, context):
+        """Returns up to 1000 credentials, each with its own outcome. This call
+        returns secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveCredential(self, request, context):
         """Finds the org that a resource belongs to and returns that org's
         credential, in one call. An unknown resource and one whose org has no such
         credential answer alike. This call returns secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchChanges(self, request, context):
+        """Tells of every change to what can be read, as it happens, so that a cache
+        can drop what it holds of the org. A watcher that falls behind is told to
+        resync, never silently passed over. This call does not return secret data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,10 +121,20 @@ def add_CredentialAccessServiceServicer_to_server(servicer, server):
                     request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_access__service__pb2.GetNewestCredentialResponse.SerializeToString,
             ),
+            'BatchGetCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetCredentials,
+                    request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsResponse.SerializeToString,
+            ),
             'ResolveCredential': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveCredential,
                     request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialResponse.SerializeToString,
+            ),
+            'WatchChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchChanges,
+                    request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -166,6 +203,33 @@ class CredentialAccessService(object):
             _registered_method=True)
 
     @staticmethod
+    def BatchGetCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.CredentialAccessService/BatchGetCredentials',
+            tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsRequest.SerializeToString,
+            tenantvault_dot_v1_dot_access__service__pb2.BatchGetCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ResolveCredential(request,
             target,
             options=(),
@@ -182,6 +246,33 @@ class CredentialAccessService(object):
             '/tenantvault.v1.CredentialAccessService/ResolveCredential',
             tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialRequest.SerializeToString,
             tenantvault_dot_v1_dot_access__service__pb2.ResolveCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantvault.v1.CredentialAccessService/WatchChanges',
+            tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.SerializeToString,
+            tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

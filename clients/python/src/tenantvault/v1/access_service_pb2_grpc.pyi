@@ -40,10 +40,19 @@ class CredentialAccessServiceStub:
     that is not active yet: how an interrupted connect is taken up again. This
     call returns secret data.
     """
+    BatchGetCredentials: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.BatchGetCredentialsRequest, _access_service_pb2.BatchGetCredentialsResponse]
+    """Returns up to 1000 credentials, each with its own outcome. This call
+    returns secret data.
+    """
     ResolveCredential: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ResolveCredentialRequest, _access_service_pb2.ResolveCredentialResponse]
     """Finds the org that a resource belongs to and returns that org's
     credential, in one call. An unknown resource and one whose org has no such
     credential answer alike. This call returns secret data.
+    """
+    WatchChanges: _grpc.UnaryStreamMultiCallable[_access_service_pb2.WatchChangesRequest, _access_service_pb2.WatchChangesResponse]
+    """Tells of every change to what can be read, as it happens, so that a cache
+    can drop what it holds of the org. A watcher that falls behind is told to
+    resync, never silently passed over. This call does not return secret data.
     """
 
 @_typing.type_check_only
@@ -58,10 +67,19 @@ class CredentialAccessServiceAsyncStub(CredentialAccessServiceStub):
     that is not active yet: how an interrupted connect is taken up again. This
     call returns secret data.
     """
+    BatchGetCredentials: _aio.UnaryUnaryMultiCallable[_access_service_pb2.BatchGetCredentialsRequest, _access_service_pb2.BatchGetCredentialsResponse]  # type: ignore[assignment]
+    """Returns up to 1000 credentials, each with its own outcome. This call
+    returns secret data.
+    """
     ResolveCredential: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ResolveCredentialRequest, _access_service_pb2.ResolveCredentialResponse]  # type: ignore[assignment]
     """Finds the org that a resource belongs to and returns that org's
     credential, in one call. An unknown resource and one whose org has no such
     credential answer alike. This call returns secret data.
+    """
+    WatchChanges: _aio.UnaryStreamMultiCallable[_access_service_pb2.WatchChangesRequest, _access_service_pb2.WatchChangesResponse]  # type: ignore[assignment]
+    """Tells of every change to what can be read, as it happens, so that a cache
+    can drop what it holds of the org. A watcher that falls behind is told to
+    resync, never silently passed over. This call does not return secret data.
     """
 
 class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -87,6 +105,16 @@ class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def BatchGetCredentials(
+        self,
+        request: _access_service_pb2.BatchGetCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.BatchGetCredentialsResponse, _abc.Awaitable[_access_service_pb2.BatchGetCredentialsResponse]]:
+        """Returns up to 1000 credentials, each with its own outcome. This call
+        returns secret data.
+        """
+
+    @_abc_1.abstractmethod
     def ResolveCredential(
         self,
         request: _access_service_pb2.ResolveCredentialRequest,
@@ -95,6 +123,17 @@ class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds the org that a resource belongs to and returns that org's
         credential, in one call. An unknown resource and one whose org has no such
         credential answer alike. This call returns secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchChanges(
+        self,
+        request: _access_service_pb2.WatchChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_service_pb2.WatchChangesResponse], _abc.AsyncIterator[_access_service_pb2.WatchChangesResponse]]:
+        """Tells of every change to what can be read, as it happens, so that a cache
+        can drop what it holds of the org. A watcher that falls behind is told to
+        resync, never silently passed over. This call does not return secret data.
         """
 
 def add_CredentialAccessServiceServicer_to_server(servicer: CredentialAccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantvault/v1/credential.proto\x12\x0etenantvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\nCredential\x12.\n\x04vapi\x18\x01 \x01(\x0b\x32\x1e.tenantvault.v1.VapiCredentialH\x00\x12\x32\n\x06twilio\x18\x02 \x01(\x0b\x32 .tenantvault.v1.TwilioCredentialH\x00\x42\x06\n\x04kind\"S\n\x0eVapiCredential\x12\x14\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x1b\n\x0ewebhook_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0e\n\x06region\x18\x03 \x01(\t\"\xa1\x01\n\x10TwilioCredential\x12\x13\n\x0b\x61\x63\x63ount_sid\x18\x01 \x01(\t\x12\x17\n\nauth_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x0b\x61pi_key_sid\x18\x03 \x01(\t\x12\x1b\n\x0e\x61pi_key_secret\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x0cphone_number\x18\x05 \x01(\t\x12\x17\n\x0fwhatsapp_number\x18\x06 \x01(\t\"Y\n\x08Resource\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\"\x86\x02\n\x10\x41\x63tiveCredential\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12.\n\ncredential\x18\x04 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12+\n\tresources\x18\x05 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12\x34\n\x10last_verified_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngeneration\x18\x07 \x01(\x03\"\xd2\x02\n\x0bIntegration\x12*\n\x08provider\x18\x01 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .tenantvault.v1.IntegrationState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x16\n\x0elatest_version\x18\x04 \x01(\x03\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12+\n\tresources\x18\x06 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12\x34\n\x10last_verified_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12verification_error\x18\x08 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x98\x01\n\x08Provider\x12\x18\n\x14PROVIDER_UNSPECIFIED\x10\x00\x12\x11\n\rPROVIDER_VAPI\x10\x01\x12\x13\n\x0fPROVIDER_TWILIO\x10\x02\x12\x1c\n\x18PROVIDER_GOOGLE_CALENDAR\x10\x03\x12\x13\n\x0fPROVIDER_RESEND\x10\x04\x12\x17\n\x13PROVIDER_ELEVENLABS\x10\x05*\x91\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cRESOURCE_KIND_VAPI_ASSISTANT\x10\x01\x12\x1e\n\x1aRESOURCE_KIND_PHONE_NUMBER\x10\x02\x12 \n\x1cRESOURCE_KIND_TWILIO_ACCOUNT\x10\x03*\xd8\x01\n\x10IntegrationState\x12!\n\x1dINTEGRATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTEGRATION_STATE_EMPTY\x10\x01\x12 \n\x1cINTEGRATION_STATE_CONNECTING\x10\x02\x12\x1f\n\x1bINTEGRATION_STATE_CONNECTED\x10\x03\x12\x1d\n\x19INTEGRATION_STATE_REFUSED\x10\x04\x12\"\n\x1eINTEGRATION_STATE_DISCONNECTED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantvault/v1/credential.proto\x12\x0etenantvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\nCredential\x12.\n\x04vapi\x18\x01 \x01(\x0b\x32\x1e.tenantvault.v1.VapiCredentialH\x00\x12\x32\n\x06twilio\x18\x02 \x01(\x0b\x32 .tenantvault.v1.TwilioCredentialH\x00\x42\x06\n\x04kind\"S\n\x0eVapiCredential\x12\x14\n\x07\x61pi_key\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x1b\n\x0ewebhook_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0e\n\x06region\x18\x03 \x01(\t\"\xa1\x01\n\x10TwilioCredential\x12\x13\n\x0b\x61\x63\x63ount_sid\x18\x01 \x01(\t\x12\x17\n\nauth_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x0b\x61pi_key_sid\x18\x03 \x01(\t\x12\x1b\n\x0e\x61pi_key_secret\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x0cphone_number\x18\x05 \x01(\t\x12\x17\n\x0fwhatsapp_number\x18\x06 \x01(\t\"Y\n\x08Resource\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\"\xd2\x02\n\x10\x41\x63tiveCredential\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12.\n\ncredential\x18\x04 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12+\n\tresources\x18\x05 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12\x34\n\x10last_verified_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngeneration\x18\x07 \x01(\x03\x12\x14\n\x0cserved_stale\x18\x08 \x01(\x08\x12\x34\n\x08previous\x18\t \x01(\x0b\x32\".tenantvault.v1.PreviousCredential\"\x89\x01\n\x12PreviousCredential\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12\x32\n\x0ereadable_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\nKeyFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd2\x02\n\x0bIntegration\x12*\n\x08provider\x18\x01 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .tenantvault.v1.IntegrationState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x16\n\x0elatest_version\x18\x04 \x01(\x03\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12+\n\tresources\x18\x06 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12\x34\n\x10last_verified_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12verification_error\x18\x08 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x98\x01\n\x08Provider\x12\x18\n\x14PROVIDER_UNSPECIFIED\x10\x00\x12\x11\n\rPROVIDER_VAPI\x10\x01\x12\x13\n\x0fPROVIDER_TWILIO\x10\x02\x12\x1c\n\x18PROVIDER_GOOGLE_CALENDAR\x10\x03\x12\x13\n\x0fPROVIDER_RESEND\x10\x04\x12\x17\n\x13PROVIDER_ELEVENLABS\x10\x05*\x91\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cRESOURCE_KIND_VAPI_ASSISTANT\x10\x01\x12\x1e\n\x1aRESOURCE_KIND_PHONE_NUMBER\x10\x02\x12 \n\x1cRESOURCE_KIND_TWILIO_ACCOUNT\x10\x03*\xd8\x01\n\x10IntegrationState\x12!\n\x1dINTEGRATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTEGRATION_STATE_EMPTY\x10\x01\x12 \n\x1cINTEGRATION_STATE_CONNECTING\x10\x02\x12\x1f\n\x1bINTEGRATION_STATE_CONNECTED\x10\x03\x12\x1d\n\x19INTEGRATION_STATE_REFUSED\x10\x04\x12\"\n\x1eINTEGRATION_STATE_DISCONNECTED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TWILIOCREDENTIAL'].fields_by_name['auth_token']._serialized_options = b'\200\001\001'
   _globals['_TWILIOCREDENTIAL'].fields_by_name['api_key_secret']._loaded_options = None
   _globals['_TWILIOCREDENTIAL'].fields_by_name['api_key_secret']._serialized_options = b'\200\001\001'
-  _globals['_PROVIDER']._serialized_start=1153
-  _globals['_PROVIDER']._serialized_end=1305
-  _globals['_RESOURCEKIND']._serialized_start=1308
-  _globals['_RESOURCEKIND']._serialized_end=1453
-  _globals['_INTEGRATIONSTATE']._serialized_start=1456
-  _globals['_INTEGRATIONSTATE']._serialized_end=1672
+  _globals['_PROVIDER']._serialized_start=1416
+  _globals['_PROVIDER']._serialized_end=1568
+  _globals['_RESOURCEKIND']._serialized_start=1571
+  _globals['_RESOURCEKIND']._serialized_end=1716
+  _globals['_INTEGRATIONSTATE']._serialized_start=1719
+  _globals['_INTEGRATIONSTATE']._serialized_end=1935
   _globals['_CREDENTIAL']._serialized_start=84
   _globals['_CREDENTIAL']._serialized_end=204
   _globals['_VAPICREDENTIAL']._serialized_start=206
@@ -55,7 +55,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCE']._serialized_start=455
   _globals['_RESOURCE']._serialized_end=544
   _globals['_ACTIVECREDENTIAL']._serialized_start=547
-  _globals['_ACTIVECREDENTIAL']._serialized_end=809
-  _globals['_INTEGRATION']._serialized_start=812
-  _globals['_INTEGRATION']._serialized_end=1150
+  _globals['_ACTIVECREDENTIAL']._serialized_end=885
+  _globals['_PREVIOUSCREDENTIAL']._serialized_start=888
+  _globals['_PREVIOUSCREDENTIAL']._serialized_end=1025
+  _globals['_KEYFAILURE']._serialized_start=1027
+  _globals['_KEYFAILURE']._serialized_end=1072
+  _globals['_INTEGRATION']._serialized_start=1075
+  _globals['_INTEGRATION']._serialized_end=1413
 # @@protoc_insertion_point(module_scope)

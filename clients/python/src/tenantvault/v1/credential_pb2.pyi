@@ -287,6 +287,8 @@ class ActiveCredential(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     LAST_VERIFIED_AT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    SERVED_STALE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Output only. The org it belongs to."""
     provider: Global___Provider.ValueType
@@ -298,7 +300,10 @@ class ActiveCredential(_message.Message):
     generation: _builtins.int
     """Output only. The org's change counter when this was read: a larger number
     is newer.
-    Next unused field number: 8
+    """
+    served_stale: _builtins.bool
+    """Output only. The database could not be asked, and this is what was current
+    when it last could be; never older than the call's `max_staleness`.
     """
     @_builtins.property
     def credential(self) -> Global___Credential:
@@ -312,6 +317,13 @@ class ActiveCredential(_message.Message):
     def last_verified_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the provider last confirmed it."""
 
+    @_builtins.property
+    def previous(self) -> Global___PreviousCredential:
+        """Output only. The version before this one, while its overlap lasts. Only
+        when the request asks for it.
+        Next unused field number: 10
+        """
+
     def __init__(
         self,
         *,
@@ -322,14 +334,82 @@ class ActiveCredential(_message.Message):
         resources: _abc.Iterable[Global___Resource] | None = ...,
         last_verified_at: _timestamp_pb2.Timestamp | None = ...,
         generation: _builtins.int = ...,
+        served_stale: _builtins.bool = ...,
+        previous: Global___PreviousCredential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "last_verified_at", b"last_verified_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "last_verified_at", b"last_verified_at", "previous", b"previous"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "generation", b"generation", "last_verified_at", b"last_verified_at", "org_id", b"org_id", "provider", b"provider", "resources", b"resources", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "generation", b"generation", "last_verified_at", b"last_verified_at", "org_id", b"org_id", "previous", b"previous", "provider", b"provider", "resources", b"resources", "served_stale", b"served_stale", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActiveCredential: _TypeAlias = ActiveCredential  # noqa: Y015
+
+@_typing.final
+class PreviousCredential(_message.Message):
+    """The credential that a rotation replaced, readable for a while longer, e.g. to
+    verify a webhook that was signed with the old secret.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    READABLE_UNTIL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Output only. Its version."""
+    @_builtins.property
+    def credential(self) -> Global___Credential:
+        """Output only. The plaintext."""
+
+    @_builtins.property
+    def readable_until(self) -> _timestamp_pb2.Timestamp:
+        """Output only. From then on it is not returned any more.
+        Next unused field number: 4
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        credential: Global___Credential | None = ...,
+        readable_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "readable_until", b"readable_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "readable_until", b"readable_until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviousCredential: _TypeAlias = PreviousCredential  # noqa: Y015
+
+@_typing.final
+class KeyFailure(_message.Message):
+    """Why one key of a batch has no answer; the others have theirs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Output only. The name of an ErrorReason, e.g. `CREDENTIAL_NOT_FOUND`."""
+    message: _builtins.str
+    """Output only. A sentence for people.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyFailure: _TypeAlias = KeyFailure  # noqa: Y015
 
 @_typing.final
 class Integration(_message.Message):

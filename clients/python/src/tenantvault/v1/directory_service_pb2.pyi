@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from tenantvault.v1 import credential_pb2 as _credential_pb2
 import builtins as _builtins
 import sys
@@ -72,3 +74,115 @@ class ResolveOrgResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveOrgResponse: _TypeAlias = ResolveOrgResponse  # noqa: Y015
+
+@_typing.final
+class ResourceKey(_message.Message):
+    """Which resource's org is wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    kind: _credential_pb2.ResourceKind.ValueType
+    """Required. The kind of the resource."""
+    resource_id: _builtins.str
+    """Required. The resource's identifier at the provider.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        kind: _credential_pb2.ResourceKind.ValueType = ...,
+        resource_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "resource_id", b"resource_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceKey: _TypeAlias = ResourceKey  # noqa: Y015
+
+@_typing.final
+class BatchResolveOrgsRequest(_message.Message):
+    """The request of BatchResolveOrgs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceKey]:
+        """Required. At most 1000.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___ResourceKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchResolveOrgsRequest: _TypeAlias = BatchResolveOrgsRequest  # noqa: Y015
+
+@_typing.final
+class OrgOutcome(_message.Message):
+    """What came of one key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def org(self) -> Global___ResolveOrgResponse:
+        """The org."""
+
+    @_builtins.property
+    def failure(self) -> _credential_pb2.KeyFailure:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        org: Global___ResolveOrgResponse | None = ...,
+        failure: _credential_pb2.KeyFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "org", b"org", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "org", b"org", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["org", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___OrgOutcome: _TypeAlias = OrgOutcome  # noqa: Y015
+
+@_typing.final
+class BatchResolveOrgsResponse(_message.Message):
+    """The response of BatchResolveOrgs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrgOutcome]:
+        """Output only. One for each key, in the order of the keys.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___OrgOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchResolveOrgsResponse: _TypeAlias = BatchResolveOrgsResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class OrgDirectoryServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgResponse.FromString,
                 _registered_method=True)
+        self.BatchResolveOrgs = channel.unary_unary(
+                '/tenantvault.v1.OrgDirectoryService/BatchResolveOrgs',
+                request_serializer=tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsResponse.FromString,
+                _registered_method=True)
 
 
 class OrgDirectoryServiceServicer(object):
@@ -54,6 +59,14 @@ class OrgDirectoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchResolveOrgs(self, request, context):
+        """Returns the orgs of up to 1000 resources, each with its own outcome. This
+        call does not return secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrgDirectoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_OrgDirectoryServiceServicer_to_server(servicer, server):
                     servicer.ResolveOrg,
                     request_deserializer=tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgResponse.SerializeToString,
+            ),
+            'BatchResolveOrgs': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchResolveOrgs,
+                    request_deserializer=tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class OrgDirectoryService(object):
             '/tenantvault.v1.OrgDirectoryService/ResolveOrg',
             tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgRequest.SerializeToString,
             tenantvault_dot_v1_dot_directory__service__pb2.ResolveOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchResolveOrgs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.OrgDirectoryService/BatchResolveOrgs',
+            tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsRequest.SerializeToString,
+            tenantvault_dot_v1_dot_directory__service__pb2.BatchResolveOrgsResponse.FromString,
             options,
             channel_credentials,
             insecure,

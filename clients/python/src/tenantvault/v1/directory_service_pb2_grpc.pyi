@@ -37,6 +37,10 @@ class OrgDirectoryServiceStub:
     """Returns the org that a resource belongs to. This call does not return
     secret data.
     """
+    BatchResolveOrgs: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.BatchResolveOrgsRequest, _directory_service_pb2.BatchResolveOrgsResponse]
+    """Returns the orgs of up to 1000 resources, each with its own outcome. This
+    call does not return secret data.
+    """
 
 @_typing.type_check_only
 class OrgDirectoryServiceAsyncStub(OrgDirectoryServiceStub):
@@ -46,6 +50,10 @@ class OrgDirectoryServiceAsyncStub(OrgDirectoryServiceStub):
     ResolveOrg: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ResolveOrgRequest, _directory_service_pb2.ResolveOrgResponse]  # type: ignore[assignment]
     """Returns the org that a resource belongs to. This call does not return
     secret data.
+    """
+    BatchResolveOrgs: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.BatchResolveOrgsRequest, _directory_service_pb2.BatchResolveOrgsResponse]  # type: ignore[assignment]
+    """Returns the orgs of up to 1000 resources, each with its own outcome. This
+    call does not return secret data.
     """
 
 class OrgDirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +67,16 @@ class OrgDirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_directory_service_pb2.ResolveOrgResponse, _abc.Awaitable[_directory_service_pb2.ResolveOrgResponse]]:
         """Returns the org that a resource belongs to. This call does not return
         secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchResolveOrgs(
+        self,
+        request: _directory_service_pb2.BatchResolveOrgsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.BatchResolveOrgsResponse, _abc.Awaitable[_directory_service_pb2.BatchResolveOrgsResponse]]:
+        """Returns the orgs of up to 1000 resources, each with its own outcome. This
+        call does not return secret data.
         """
 
 def add_OrgDirectoryServiceServicer_to_server(servicer: OrgDirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

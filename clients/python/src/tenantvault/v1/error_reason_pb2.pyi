@@ -155,6 +155,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "domain": "tenantvault", "metadata": {}}
     """
+    ERROR_REASON_ORG_FROZEN: _ErrorReason.ValueType  # 24
+    """The org is frozen by an operator: nothing of it is handed out until it is
+    unfrozen. Status FAILED_PRECONDITION.
+
+        {"reason": "ORG_FROZEN", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_ORG_SHREDDED: _ErrorReason.ValueType  # 25
+    """The org was shredded: its keys are destroyed, and nothing can be stored
+    under its id again. Status FAILED_PRECONDITION.
+
+        {"reason": "ORG_SHREDDED", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """The version does not exist, was never active or is destroyed. Status
+    NOT_FOUND.
+
+        {"reason": "VERSION_NOT_FOUND", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_AUDIT_UNAVAILABLE: _ErrorReason.ValueType  # 27
+    """A read could not be written to the audit spool, so nothing was handed out.
+    Retry. Status UNAVAILABLE.
+
+        {"reason": "AUDIT_UNAVAILABLE", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_KEY_NOT_EVERYWHERE: _ErrorReason.ValueType  # 28
+    """A master-key rotation cannot begin: a vault that is running does not have
+    the new key yet. Status FAILED_PRECONDITION.
+
+        {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. It travels by name in google.rpc.ErrorInfo.reason, with
@@ -294,5 +324,35 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 23
 Status INTERNAL.
 
     {"reason": "INTERNAL", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_ORG_FROZEN: ErrorReason.ValueType  # 24
+"""The org is frozen by an operator: nothing of it is handed out until it is
+unfrozen. Status FAILED_PRECONDITION.
+
+    {"reason": "ORG_FROZEN", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_ORG_SHREDDED: ErrorReason.ValueType  # 25
+"""The org was shredded: its keys are destroyed, and nothing can be stored
+under its id again. Status FAILED_PRECONDITION.
+
+    {"reason": "ORG_SHREDDED", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
+"""The version does not exist, was never active or is destroyed. Status
+NOT_FOUND.
+
+    {"reason": "VERSION_NOT_FOUND", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_AUDIT_UNAVAILABLE: ErrorReason.ValueType  # 27
+"""A read could not be written to the audit spool, so nothing was handed out.
+Retry. Status UNAVAILABLE.
+
+    {"reason": "AUDIT_UNAVAILABLE", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_KEY_NOT_EVERYWHERE: ErrorReason.ValueType  # 28
+"""A master-key rotation cannot begin: a vault that is running does not have
+the new key yet. Status FAILED_PRECONDITION.
+
+    {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -6,7 +6,9 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tenantvault.v1 import credential_pb2 as _credential_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _VersionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERSION_STATE_UNSPECIFIED: _VersionState.ValueType  # 0
+    """This value is unused and invalid."""
+    VERSION_STATE_STORED: _VersionState.ValueType  # 1
+    """Stored; nobody can read it."""
+    VERSION_STATE_ACTIVE: _VersionState.ValueType  # 2
+    """The one that is handed out, unless the integration is disconnected."""
+    VERSION_STATE_PREVIOUS: _VersionState.ValueType  # 3
+    """The one before, readable until its overlap ends."""
+    VERSION_STATE_DESTROYED: _VersionState.ValueType  # 4
+    """Its ciphertext is gone. A version never leaves this state."""
+
+class VersionState(_VersionState, metaclass=_VersionStateEnumTypeWrapper):
+    """What a version is at the moment."""
+
+VERSION_STATE_UNSPECIFIED: VersionState.ValueType  # 0
+"""This value is unused and invalid."""
+VERSION_STATE_STORED: VersionState.ValueType  # 1
+"""Stored; nobody can read it."""
+VERSION_STATE_ACTIVE: VersionState.ValueType  # 2
+"""The one that is handed out, unless the integration is disconnected."""
+VERSION_STATE_PREVIOUS: VersionState.ValueType  # 3
+"""The one before, readable until its overlap ends."""
+VERSION_STATE_DESTROYED: VersionState.ValueType  # 4
+"""Its ciphertext is gone. A version never leaves this state."""
+Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
 @_typing.final
 class ListIntegrationsRequest(_message.Message):
@@ -68,3 +102,253 @@ class ListIntegrationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListIntegrationsResponse: _TypeAlias = ListIntegrationsResponse  # noqa: Y015
+
+@_typing.final
+class ListVersionsRequest(_message.Message):
+    """The request of ListVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider.
+    Next unused field number: 3
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsRequest: _TypeAlias = ListVersionsRequest  # noqa: Y015
+
+@_typing.final
+class Version(_message.Message):
+    """A version, without its value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    DESTROYED_AT_FIELD_NUMBER: _builtins.int
+    READABLE_UNTIL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Output only. Its number, counted from 1."""
+    state: Global___VersionState.ValueType
+    """Output only. The state."""
+    hint: _builtins.str
+    """Output only. At most the last four characters of the secret, behind dots."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was put."""
+
+    @_builtins.property
+    def destroyed_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was destroyed; absent while it is not."""
+
+    @_builtins.property
+    def readable_until(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the overlap ends; of the previous version only.
+        Next unused field number: 7
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        state: Global___VersionState.ValueType = ...,
+        hint: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        destroyed_at: _timestamp_pb2.Timestamp | None = ...,
+        readable_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "destroyed_at", b"destroyed_at", "readable_until", b"readable_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "destroyed_at", b"destroyed_at", "hint", b"hint", "readable_until", b"readable_until", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Version: _TypeAlias = Version  # noqa: Y015
+
+@_typing.final
+class ListVersionsResponse(_message.Message):
+    """The response of ListVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
+        """Output only. Newest first; the newest 1000.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___Version] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsRequest(_message.Message):
+    """The request of ListAuditEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    BEFORE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    page_size: _builtins.int
+    """Optional. How many; 100 when it is 0, at most 1000."""
+    before_sequence: _builtins.int
+    """Optional. Only events before this sequence number: the page after one is
+    what comes before its last event. 0 for the newest.
+    """
+    provider: _credential_pb2.Provider.ValueType
+    """Optional. Only events of this provider."""
+    action: _builtins.str
+    """Optional. Only events of this action, e.g. `credential.get`.
+    Next unused field number: 6
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        before_sequence: _builtins.int = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_sequence", b"before_sequence", "org_id", b"org_id", "page_size", b"page_size", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class AuditEvent(_message.Message):
+    """Something that happened. It holds no value of a credential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """Output only. Its id, a UUID."""
+    org_id: _builtins.str
+    """Output only. The org."""
+    sequence: _builtins.int
+    """Output only. Its place among the org's events, counted from 1 without a
+    gap.
+    """
+    peer: _builtins.str
+    """Output only. The service that called, by its certificate."""
+    on_behalf_of: _builtins.str
+    """Output only. The person it acted for, as the service said."""
+    action: _builtins.str
+    """Output only. What was done, e.g. `credential.put`."""
+    provider: _builtins.str
+    """Output only. The provider's name; empty when it is about the org."""
+    version: _builtins.int
+    """Output only. The version; 0 when it is about none."""
+    outcome: _builtins.str
+    """Output only. How it ended, e.g. `ok`."""
+    request_id: _builtins.str
+    """Output only. The id of the request."""
+    generation: _builtins.int
+    """Output only. The org's generation at the event; 0 of an event that changed
+    nothing.
+    """
+    hash: _builtins.bytes
+    """Output only. SHA-256 over the event and the hash before it.
+    Next unused field number: 14
+    """
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it happened."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        org_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        peer: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        action: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        version: _builtins.int = ...,
+        outcome: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event_id", b"event_id", "generation", b"generation", "hash", b"hash", "occurred_at", b"occurred_at", "on_behalf_of", b"on_behalf_of", "org_id", b"org_id", "outcome", b"outcome", "peer", b"peer", "provider", b"provider", "request_id", b"request_id", "sequence", b"sequence", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsResponse(_message.Message):
+    """The response of ListAuditEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """Output only. Newest first.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AuditEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015

@@ -40,6 +40,16 @@ class IntegrationStatusServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsResponse.FromString,
                 _registered_method=True)
+        self.ListVersions = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStatusService/ListVersions',
+                request_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStatusService/ListAuditEvents',
+                request_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
 
 
 class IntegrationStatusServiceServicer(object):
@@ -54,6 +64,22 @@ class IntegrationStatusServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListVersions(self, request, context):
+        """Lists the versions of an org's credential for a provider, newest first.
+        This call does not return secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Lists what happened to an org's credentials, newest first. No event holds
+        secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntegrationStatusServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +87,16 @@ def add_IntegrationStatusServiceServicer_to_server(servicer, server):
                     servicer.ListIntegrations,
                     request_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsResponse.SerializeToString,
+            ),
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListVersionsRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +127,60 @@ class IntegrationStatusService(object):
             '/tenantvault.v1.IntegrationStatusService/ListIntegrations',
             tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsRequest.SerializeToString,
             tenantvault_dot_v1_dot_status__service__pb2.ListIntegrationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStatusService/ListVersions',
+            tenantvault_dot_v1_dot_status__service__pb2.ListVersionsRequest.SerializeToString,
+            tenantvault_dot_v1_dot_status__service__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStatusService/ListAuditEvents',
+            tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.SerializeToString,
+            tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,14 @@ class IntegrationStatusServiceStub:
     """Lists an org's integrations, one for each provider that the org ever
     began to connect, with masked hints. This call does not return secret data.
     """
+    ListVersions: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListVersionsRequest, _status_service_pb2.ListVersionsResponse]
+    """Lists the versions of an org's credential for a provider, newest first.
+    This call does not return secret data.
+    """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListAuditEventsRequest, _status_service_pb2.ListAuditEventsResponse]
+    """Lists what happened to an org's credentials, newest first. No event holds
+    secret data.
+    """
 
 @_typing.type_check_only
 class IntegrationStatusServiceAsyncStub(IntegrationStatusServiceStub):
@@ -46,6 +54,14 @@ class IntegrationStatusServiceAsyncStub(IntegrationStatusServiceStub):
     ListIntegrations: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListIntegrationsRequest, _status_service_pb2.ListIntegrationsResponse]  # type: ignore[assignment]
     """Lists an org's integrations, one for each provider that the org ever
     began to connect, with masked hints. This call does not return secret data.
+    """
+    ListVersions: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListVersionsRequest, _status_service_pb2.ListVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of an org's credential for a provider, newest first.
+    This call does not return secret data.
+    """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListAuditEventsRequest, _status_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists what happened to an org's credentials, newest first. No event holds
+    secret data.
     """
 
 class IntegrationStatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +75,26 @@ class IntegrationStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_status_service_pb2.ListIntegrationsResponse, _abc.Awaitable[_status_service_pb2.ListIntegrationsResponse]]:
         """Lists an org's integrations, one for each provider that the org ever
         began to connect, with masked hints. This call does not return secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVersions(
+        self,
+        request: _status_service_pb2.ListVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_status_service_pb2.ListVersionsResponse, _abc.Awaitable[_status_service_pb2.ListVersionsResponse]]:
+        """Lists the versions of an org's credential for a provider, newest first.
+        This call does not return secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _status_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_status_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_status_service_pb2.ListAuditEventsResponse]]:
+        """Lists what happened to an org's credentials, newest first. No event holds
+        secret data.
         """
 
 def add_IntegrationStatusServiceServicer_to_server(servicer: IntegrationStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -379,6 +379,133 @@ class ReconnectResponse(_message.Message):
 Global___ReconnectResponse: _TypeAlias = ReconnectResponse  # noqa: Y015
 
 @_typing.final
+class RollBackCredentialRequest(_message.Message):
+    """The request of RollBackCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    version: _builtins.int
+    """Required. The version to go back to. One that was never active, or is
+    destroyed, is VERSION_NOT_FOUND.
+    """
+    expected_version: _builtins.int
+    """Required. The version that the caller takes for the active one; another is
+    VERSION_CONFLICT.
+    """
+    @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Optional. On whose behalf.
+        Next unused field number: 6
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        version: _builtins.int = ...,
+        expected_version: _builtins.int = ...,
+        origin: Global___Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackCredentialRequest: _TypeAlias = RollBackCredentialRequest  # noqa: Y015
+
+@_typing.final
+class RollBackCredentialResponse(_message.Message):
+    """The response of RollBackCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def integration(self) -> _credential_pb2.Integration:
+        """Output only. The integration as it is now.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        integration: _credential_pb2.Integration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackCredentialResponse: _TypeAlias = RollBackCredentialResponse  # noqa: Y015
+
+@_typing.final
+class DestroyVersionRequest(_message.Message):
+    """The request of DestroyVersion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    version: _builtins.int
+    """Required. The version. The active one is VERSION_CONFLICT."""
+    @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Optional. On whose behalf.
+        Next unused field number: 5
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        version: _builtins.int = ...,
+        origin: Global___Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "origin", b"origin", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyVersionRequest: _TypeAlias = DestroyVersionRequest  # noqa: Y015
+
+@_typing.final
+class DestroyVersionResponse(_message.Message):
+    """The response of DestroyVersion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyVersionResponse: _TypeAlias = DestroyVersionResponse  # noqa: Y015
+
+@_typing.final
 class AcquireLeaseRequest(_message.Message):
     """The request of AcquireLease."""
 

@@ -60,6 +60,16 @@ class IntegrationStoreServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_store__service__pb2.ReconnectRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ReconnectResponse.FromString,
                 _registered_method=True)
+        self.RollBackCredential = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/RollBackCredential',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialResponse.FromString,
+                _registered_method=True)
+        self.DestroyVersion = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/DestroyVersion',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionResponse.FromString,
+                _registered_method=True)
         self.AcquireLease = channel.unary_unary(
                 '/tenantvault.v1.IntegrationStoreService/AcquireLease',
                 request_serializer=tenantvault_dot_v1_dot_store__service__pb2.AcquireLeaseRequest.SerializeToString,
@@ -116,6 +126,22 @@ class IntegrationStoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollBackCredential(self, request, context):
+        """Makes an older version the active one again. What it replaces is not
+        readable any more, not even for an overlap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroyVersion(self, request, context):
+        """Destroys the ciphertext of a version that is not the active one, for ever.
+        Repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AcquireLease(self, request, context):
         """Takes or prolongs the lease on the work of one org and provider, so that
         one worker at a time talks to the provider on the org's behalf. A lease
@@ -160,6 +186,16 @@ def add_IntegrationStoreServiceServicer_to_server(servicer, server):
                     servicer.Reconnect,
                     request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ReconnectRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_store__service__pb2.ReconnectResponse.SerializeToString,
+            ),
+            'RollBackCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackCredential,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialResponse.SerializeToString,
+            ),
+            'DestroyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyVersion,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionResponse.SerializeToString,
             ),
             'AcquireLease': grpc.unary_unary_rpc_method_handler(
                     servicer.AcquireLease,
@@ -308,6 +344,60 @@ class IntegrationStoreService(object):
             '/tenantvault.v1.IntegrationStoreService/Reconnect',
             tenantvault_dot_v1_dot_store__service__pb2.ReconnectRequest.SerializeToString,
             tenantvault_dot_v1_dot_store__service__pb2.ReconnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/RollBackCredential',
+            tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.RollBackCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/DestroyVersion',
+            tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.DestroyVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,14 @@ class IntegrationStoreServiceStub:
     """Makes a disconnected credential readable again. Repeating it changes
     nothing.
     """
+    RollBackCredential: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.RollBackCredentialRequest, _store_service_pb2.RollBackCredentialResponse]
+    """Makes an older version the active one again. What it replaces is not
+    readable any more, not even for an overlap.
+    """
+    DestroyVersion: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DestroyVersionRequest, _store_service_pb2.DestroyVersionResponse]
+    """Destroys the ciphertext of a version that is not the active one, for ever.
+    Repeating it changes nothing.
+    """
     AcquireLease: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.AcquireLeaseRequest, _store_service_pb2.AcquireLeaseResponse]
     """Takes or prolongs the lease on the work of one org and provider, so that
     one worker at a time talks to the provider on the org's behalf. A lease
@@ -85,6 +93,14 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     Reconnect: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ReconnectRequest, _store_service_pb2.ReconnectResponse]  # type: ignore[assignment]
     """Makes a disconnected credential readable again. Repeating it changes
     nothing.
+    """
+    RollBackCredential: _aio.UnaryUnaryMultiCallable[_store_service_pb2.RollBackCredentialRequest, _store_service_pb2.RollBackCredentialResponse]  # type: ignore[assignment]
+    """Makes an older version the active one again. What it replaces is not
+    readable any more, not even for an overlap.
+    """
+    DestroyVersion: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DestroyVersionRequest, _store_service_pb2.DestroyVersionResponse]  # type: ignore[assignment]
+    """Destroys the ciphertext of a version that is not the active one, for ever.
+    Repeating it changes nothing.
     """
     AcquireLease: _aio.UnaryUnaryMultiCallable[_store_service_pb2.AcquireLeaseRequest, _store_service_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
     """Takes or prolongs the lease on the work of one org and provider, so that
@@ -146,6 +162,26 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_store_service_pb2.ReconnectResponse, _abc.Awaitable[_store_service_pb2.ReconnectResponse]]:
         """Makes a disconnected credential readable again. Repeating it changes
         nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RollBackCredential(
+        self,
+        request: _store_service_pb2.RollBackCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.RollBackCredentialResponse, _abc.Awaitable[_store_service_pb2.RollBackCredentialResponse]]:
+        """Makes an older version the active one again. What it replaces is not
+        readable any more, not even for an overlap.
+        """
+
+    @_abc_1.abstractmethod
+    def DestroyVersion(
+        self,
+        request: _store_service_pb2.DestroyVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.DestroyVersionResponse, _abc.Awaitable[_store_service_pb2.DestroyVersionResponse]]:
+        """Destroys the ciphertext of a version that is not the active one, for ever.
+        Repeating it changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,138 @@
+"""From the vault's nouns to the contract's answers."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.vault.credential import Integration, Plaintext, Resource, State, Version, VersionState
+from services.vault.rotation import MasterKeyRow
+from services.vault.wire import KINDS, PROVIDERS
+from tenantvault.audit import Head, Link
+from tenantvault.errors import TenantVaultError
+from tenantvault.v1 import admin_service_pb2 as admin_pb
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import status_service_pb2 as status_pb
+
+_NUMBERS: Final = {name: number for number, name in PROVIDERS.items()}
+_KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
+_STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
+_VERSION_STATES: Final = {
+    state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState
+}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def fill_active(message: pb.ActiveCredential, plaintext: Plaintext) -> None:
+    """Write an opened credential where it is sent from: this is most of what a read from memory costs."""
+    name = plaintext.name
+    message.org_id = name.org_id
+    message.provider = _NUMBERS[name.provider]  # type: ignore[assignment]  # an enum's number
+    message.version = name.version
+    message.credential.MergeFromString(plaintext.payload)
+    message.resources.extend(_resource_messages(plaintext.resources))
+    if plaintext.last_verified_at is not None:
+        message.last_verified_at.CopyFrom(_timestamp(plaintext.last_verified_at))
+    message.generation = plaintext.generation
+    if plaintext.served_stale:
+        message.served_stale = True
+    if previous := plaintext.previous:
+        message.previous.version = previous.version
+        message.previous.credential.MergeFromString(previous.payload)
+        message.previous.readable_until.CopyFrom(_timestamp(previous.readable_until))
+
+
+def integration_message(integration: Integration) -> pb.Integration:
+    """The message of what may be shown of an integration."""
+    return pb.Integration(
+        provider=_NUMBERS[integration.provider],  # type: ignore[arg-type]  # an enum's number
+        state=_STATES[integration.state],
+        version=integration.version,
+        latest_version=integration.latest_version,
+        hint=integration.hint,
+        resources=_resource_messages(integration.resources),
+        verification_error=integration.verification_error,
+        last_verified_at=_moment(integration.last_verified_at),
+        connected_at=_moment(integration.connected_at),
+    )
+
+
+def version_message(version: Version) -> status_pb.Version:
+    """The message of what may be shown of a version."""
+    return status_pb.Version(
+        version=version.version,
+        state=_VERSION_STATES[version.state],
+        hint=version.hint,
+        created_at=_moment(version.created_at),
+        destroyed_at=_moment(version.destroyed_at),
+        readable_until=_moment(version.readable_until),
+    )
+
+
+def failure_message(error: TenantVaultError) -> pb.KeyFailure:
+    """Why one key of a batch has no answer."""
+    return pb.KeyFailure(reason=error.reason, message=error.message)
+
+
+def event_message(link: Link) -> status_pb.AuditEvent:
+    """An event of the audit in its place."""
+    event = link.event
+    return status_pb.AuditEvent(
+        event_id=event.event_id,
+        org_id=event.org_id,
+        sequence=link.sequence,
+        occurred_at=_timestamp(event.occurred_at),
+        peer=event.peer,
+        on_behalf_of=event.on_behalf_of,
+        action=event.action,
+        provider=event.provider,
+        version=event.version,
+        outcome=event.outcome,
+        request_id=event.request_id,
+        generation=event.generation,
+        hash=link.hash,
+    )
+
+
+def head_message(head: Head) -> admin_pb.AuditHead:
+    """The signed end of a chain."""
+    return admin_pb.AuditHead(
+        org_id=head.org_id,
+        sequence=head.sequence,
+        hash=head.hash,
+        signature=head.signature,
+        public_key=head.public_key,
+    )
+
+
+def master_key_message(row: MasterKeyRow, fingerprints: Mapping[str, bytes], wrapping: str) -> admin_pb.MasterKey:
+    """A master key: as the database knows it, and whether this vault has it."""
+    return admin_pb.MasterKey(
+        master_key_id=row.master_key_id,
+        state=admin_pb.MasterKeyState.Value(f"MASTER_KEY_STATE_{row.state.upper()}"),
+        fingerprint=row.fingerprint,
+        present=fingerprints.get(row.master_key_id) == row.fingerprint,
+        wrapping=row.master_key_id == wrapping,
+        org_keys=row.org_keys,
+    )
+
+
+def _resource_messages(resources: Iterable[Resource]) -> list[pb.Resource]:
+    return [
+        pb.Resource(
+            kind=_KIND_NUMBERS[resource.kind],  # type: ignore[arg-type]  # an enum's number
+            resource_id=resource.resource_id,
+            role=resource.role,
+        )
+        for resource in resources
+    ]
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def _moment(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else _timestamp(moment)

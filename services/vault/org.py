@@ -1,0 +1,265 @@
+"""The rules of change: from an org as it is to an org as it will be, or an error. Nothing here waits or stores.
+
+Every change counts the generation up. A store calls one of these under the org's lock and writes what comes out; so
+both stores follow the same rules, and what the org's key vouches for is worked out in one place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.vault.credential import Org, OrgState, Pointer, Resource, Version
+from tenantvault.errors import (
+    CredentialNotFound,
+    OrgFrozen,
+    OrgShredded,
+    VersionConflict,
+    VersionNotFound,
+)
+
+OK: Final = "ok"
+REFUSED: Final = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """An org after a change, and what the audit says of it.
+
+    `resources` replaces the provider's resources unless it is None. `activated`, `verified` and `error` say what
+    happens to the facts that only people look at: the moment of connecting, the last confirmation, the refusal.
+    """
+
+    org: Org
+    action: str
+    provider: str = ""
+    version: int = 0
+    outcome: str = OK
+    resources: Sequence[Resource] | None = None
+    connected: bool = False
+    verified: bool = False
+    error: str | None = None
+
+
+def put(org: Org, provider: str, version: int) -> Changed:
+    """Add a version that nobody can read yet. VersionConflict unless it follows the newest by one."""
+    demand_open(org)
+    pointer = org.pointers.get(provider, Pointer(provider=provider))
+    if pointer.latest_version != version - 1:
+        raise VersionConflict
+    after = _with(org, replace(pointer, latest_version=version))
+    return Changed(org=after, action="credential.put", provider=provider, version=version)
+
+
+def activate(
+    org: Org, provider: str, version: Version | None, resources: Sequence[Resource], *, now: datetime, overlap: timedelta
+) -> Changed:
+    """Make the newest version the current one, with its resources; the one before stays readable for the overlap.
+
+    Raises:
+        VersionConflict: it is not the newest, or a disconnect has passed it over.
+    """
+    demand_open(org)
+    pointer = org.pointers.get(provider)
+    if pointer is None or version is None or version.destroyed_at or pointer.latest_version != version.version:
+        raise VersionConflict
+    again = pointer.is_active and pointer.version == version.version
+    after = replace(
+        pointer,
+        version=version.version,
+        is_active=True,
+        registered=org.generation + 1,
+        resources=len(resources),
+    )
+    if not again:
+        replaces = pointer.is_active and overlap > timedelta()
+        after = replace(
+            after,
+            previous_version=pointer.version if replaces else 0,
+            previous_until=now + overlap if replaces else None,
+        )
+    return Changed(
+        org=_with(org, after),
+        action="credential.activate",
+        provider=provider,
+        version=version.version,
+        resources=resources,
+        connected=not again,
+        verified=True,
+        error="",
+    )
+
+
+def verify(org: Org, provider: str, version: int, error: str) -> Changed:
+    """Keep the provider's definite answer about the current version.
+
+    Raises:
+        CredentialNotFound: nothing was ever put.
+        VersionConflict: the version is not the current one.
+    """
+    demand_open(org)
+    pointer = _known(org, provider)
+    if pointer.version != version or not pointer.is_active:
+        raise VersionConflict
+    return Changed(
+        org=_with(org, pointer),
+        action="credential.verify",
+        provider=provider,
+        version=version,
+        outcome=REFUSED if error else OK,
+        verified=not error,
+        error=error,
+    )
+
+
+def disconnect(org: Org, provider: str) -> Changed | None:
+    """Make the credential unreadable, the one before too; None when it is already.
+
+    The number of a version that waits to be activated is passed over, so that a connect under way cannot undo it.
+    """
+    demand_not_shredded(org)
+    pointer = _connected_once(org, provider)
+    if not pointer.is_active:
+        return None
+    waits = pointer.latest_version > pointer.version
+    after = replace(
+        pointer,
+        is_active=False,
+        latest_version=pointer.latest_version + int(waits),
+        previous_version=0,
+        previous_until=None,
+    )
+    return Changed(
+        org=_with(org, after), action="credential.disconnect", provider=provider, version=pointer.version
+    )
+
+
+def reconnect(org: Org, provider: str) -> Changed | None:
+    """Make a disconnected credential readable again; None when it is."""
+    demand_open(org)
+    pointer = _connected_once(org, provider)
+    if pointer.is_active:
+        return None
+    return Changed(
+        org=_with(org, replace(pointer, is_active=True)),
+        action="credential.reconnect",
+        provider=provider,
+        version=pointer.version,
+        connected=True,
+    )
+
+
+def roll_back(org: Org, provider: str, version: Version | None, expected: int) -> Changed | None:
+    """Make an older version the current one again; None when it is. What it replaces is not readable any more.
+
+    Raises:
+        CredentialNotFound: the integration is not connected.
+        VersionConflict: the current version is not the expected one.
+        VersionNotFound: the version was never active or is destroyed.
+    """
+    demand_open(org)
+    pointer = _known(org, provider)
+    if not pointer.is_active:
+        raise CredentialNotFound
+    if version is None or version.destroyed_at or not version.was_active:
+        raise VersionNotFound
+    if pointer.version == version.version:
+        return None
+    if pointer.version != expected:
+        raise VersionConflict
+    after = replace(pointer, version=version.version, previous_version=0, previous_until=None)
+    return Changed(
+        org=_with(org, after),
+        action="credential.roll_back",
+        provider=provider,
+        version=version.version,
+        connected=True,
+        error="",
+    )
+
+
+def destroy(org: Org, provider: str, version: Version | None) -> Changed | None:
+    """Destroy a version's ciphertext; None when it is destroyed. VersionConflict for the current one."""
+    demand_not_shredded(org)
+    pointer = org.pointers.get(provider)
+    if pointer is None or version is None:
+        raise VersionNotFound
+    if version.destroyed_at:
+        return None
+    if pointer.version == version.version:
+        raise VersionConflict
+    if pointer.previous_version == version.version:
+        pointer = replace(pointer, previous_version=0, previous_until=None)
+    return Changed(
+        org=_with(org, pointer), action="credential.destroy", provider=provider, version=version.version
+    )
+
+
+def freeze(org: Org) -> Changed | None:
+    """Refuse every read of the org; None when that is so."""
+    demand_not_shredded(org)
+    if org.state is OrgState.FROZEN:
+        return None
+    return Changed(org=_counted(replace(org, state=OrgState.FROZEN)), action="org.freeze")
+
+
+def unfreeze(org: Org) -> Changed | None:
+    """End a freeze; None when there is none."""
+    demand_not_shredded(org)
+    if org.state is OrgState.ACTIVE:
+        return None
+    return Changed(org=_counted(replace(org, state=OrgState.ACTIVE)), action="org.unfreeze")
+
+
+def shred(org: Org) -> Changed | None:
+    """Destroy the org's keys; None when they are. Its pointers end, and its resources are let go."""
+    if org.state is OrgState.SHREDDED:
+        return None
+    ended = {
+        provider: replace(
+            pointer, is_active=False, previous_version=0, previous_until=None, resources=0, registered=0
+        )
+        for provider, pointer in org.pointers.items()
+    }
+    return Changed(org=_counted(replace(org, state=OrgState.SHREDDED, pointers=ended)), action="org.shred")
+
+
+def rotate_key(org: Org) -> Changed:
+    """Give the org a new key; what it vouched for under the old one, it vouches for under the new one."""
+    demand_open(org)
+    return Changed(org=_counted(org), action="org.rotate_key")
+
+
+def demand_open(org: Org) -> None:
+    """OrgFrozen or OrgShredded unless the org may be read and changed."""
+    if org.state is OrgState.FROZEN:
+        raise OrgFrozen
+    demand_not_shredded(org)
+
+
+def demand_not_shredded(org: Org) -> None:
+    """OrgShredded when it is."""
+    if org.state is OrgState.SHREDDED:
+        raise OrgShredded
+
+
+def _known(org: Org, provider: str) -> Pointer:
+    pointer = org.pointers.get(provider)
+    if pointer is None:
+        raise CredentialNotFound
+    return pointer
+
+
+def _connected_once(org: Org, provider: str) -> Pointer:
+    pointer = _known(org, provider)
+    if not pointer.version:
+        raise CredentialNotFound
+    return pointer
+
+
+def _with(org: Org, pointer: Pointer) -> Org:
+    return _counted(replace(org, pointers={**org.pointers, pointer.provider: pointer}))
+
+
+def _counted(org: Org) -> Org:
+    return replace(org, generation=org.generation + 1)

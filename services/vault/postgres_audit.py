@@ -1,0 +1,174 @@
+"""The audit on PostgreSQL: links are put behind each org's chain under the lock of its head."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from services.vault.audit import Chain, End
+from services.vault.database import Connection, Pool, connection, enter, in_org
+from tenantvault.audit import Event, Head, Link
+
+_COLUMNS: Final = (
+    "event_id, org_id, sequence, occurred_at, peer, on_behalf_of, action, provider, version, outcome, request_id,"
+    " generation, hash"
+)
+_PAGE: Final = 1000
+
+
+class PostgresAudit:
+    """The audit's events. `chain` gives what extends the chains."""
+
+    def __init__(self, pool: Pool, *, chain: Callable[[], Awaitable[Chain]]) -> None:
+        self._pool = pool
+        self._chain = chain
+
+    async def add(self, events: Sequence[Event]) -> None:
+        """Put events of any orgs behind their chains, by COPY, in one transaction. One that is there stays as it is.
+
+        VaultUnavailable when that cannot be done now: then it may or may not have been done, and may be done again.
+        """
+        chain = await self._chain()
+        async with connection(self._pool) as db, db.transaction():
+            orgs = sorted({event.org_id for event in events})
+            heads = await db.fetch("SELECT org_id, sequence, hash FROM lock_audit_heads($1)", orgs)
+            known = await db.fetch(
+                "SELECT known_audit_events($1, $2) AS event_id",
+                [event.org_id for event in events],
+                [event.event_id for event in events],
+            )
+            there = {str(row["event_id"]) for row in known}
+            by_org: dict[str, dict[str, Event]] = defaultdict(dict)
+            for event in events:
+                if event.event_id not in there:
+                    by_org[event.org_id][event.event_id] = event
+            links: list[Link] = []
+            ends: list[Head] = []
+            for head in heads:
+                if new := by_org.get(head["org_id"]):
+                    more, end = chain.extend(head["org_id"], End(head["sequence"], head["hash"]), new.values())
+                    links.extend(more)
+                    ends.append(end)
+            if links:
+                await _copy(db, links)
+                await db.execute("SELECT keep_audit_events()")
+                await _keep_heads(db, ends)
+
+    async def events(
+        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+    ) -> Sequence[Link]:
+        """Events of an org, newest first: before a sequence number, of a provider, of an action, where one is given."""
+        async with in_org(self._pool, org_id) as db:
+            rows = await db.fetch(
+                f"SELECT {_COLUMNS} FROM audit_events"  # noqa: S608 - a constant
+                " WHERE org_id = $1 AND ($2 = 0 OR sequence < $2) AND ($3 = '' OR provider = $3)"
+                " AND ($4 = '' OR action = $4) ORDER BY sequence DESC LIMIT $5",
+                org_id,
+                before,
+                provider,
+                action,
+                limit,
+            )
+        return [_link(row) for row in rows]
+
+    async def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]:
+        """An org's chain as it is at one moment: its events, the oldest first, and then its head."""
+        async with connection(self._pool) as db, db.transaction(isolation="repeatable_read", readonly=True):
+            await enter(db, org_id)
+            head = await _head(db, org_id)
+            query = f"SELECT {_COLUMNS} FROM audit_events WHERE org_id = $1 ORDER BY sequence"  # noqa: S608 - a constant
+            async for row in db.cursor(query, org_id, prefetch=_PAGE):
+                yield _link(row)
+            if head is not None:
+                yield head
+
+    async def head(self, org_id: str) -> Head | None:
+        """The signed head of an org's chain; None when nothing ever happened."""
+        async with in_org(self._pool, org_id) as db:
+            return await _head(db, org_id)
+
+    async def generation(self, org_id: str) -> tuple[int, int]:
+        """An org's generation as its row says, and as its last change in the audit says."""
+        async with in_org(self._pool, org_id) as db:
+            row = await db.fetchrow(
+                "SELECT coalesce((SELECT generation FROM orgs WHERE org_id = $1), 0) AS stored,"
+                " coalesce((SELECT max(generation) FROM audit_events WHERE org_id = $1), 0) AS told",
+                org_id,
+            )
+        return (row["stored"], row["told"]) if row else (0, 0)
+
+
+async def append(db: Connection, chain: Chain, org_id: str, events: Sequence[Event]) -> None:
+    """Put events behind an org's chain, in the transaction and the org's context that are open."""
+    row = await db.fetchrow("SELECT sequence, hash FROM lock_audit_heads(ARRAY[$1])", org_id)
+    end = End(row["sequence"], row["hash"]) if row else End()
+    links, head = chain.extend(org_id, end, events)
+    await db.executemany(
+        f"INSERT INTO audit_events ({_COLUMNS})"  # noqa: S608 - a constant
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        [_row(link) for link in links],
+    )
+    await _keep_heads(db, [head])
+
+
+async def _head(db: Connection, org_id: str) -> Head | None:
+    row = await db.fetchrow(
+        "SELECT sequence, hash, signature, public_key FROM audit_heads WHERE org_id = $1", org_id
+    )
+    return Head(org_id, row["sequence"], row["hash"], row["signature"], row["public_key"]) if row else None
+
+
+async def _copy(db: Connection, links: Sequence[Link]) -> None:
+    # COPY cannot go into a table with row-level security.
+    await db.execute(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS audit_batch (LIKE public.audit_events) ON COMMIT DELETE ROWS"
+    )
+    await db.copy_records_to_table(
+        "audit_batch", schema_name="pg_temp", records=[_row(link) for link in links], columns=_COLUMNS.split(", ")
+    )
+
+
+async def _keep_heads(db: Connection, heads: Sequence[Head]) -> None:
+    await db.execute(
+        "SELECT keep_audit_heads($1, $2, $3, $4, $5)",
+        [head.org_id for head in heads],
+        [head.sequence for head in heads],
+        [head.hash for head in heads],
+        [head.signature for head in heads],
+        heads[0].public_key,
+    )
+
+
+def _row(link: Link) -> tuple[Any, ...]:
+    event = link.event
+    return (
+        event.event_id,
+        event.org_id,
+        link.sequence,
+        event.occurred_at,
+        event.peer,
+        event.on_behalf_of,
+        event.action,
+        event.provider,
+        event.version,
+        event.outcome,
+        event.request_id,
+        event.generation,
+        link.hash,
+    )
+
+
+def _link(row: Any) -> Link:
+    event = Event(
+        event_id=str(row["event_id"]),
+        org_id=row["org_id"],
+        occurred_at=row["occurred_at"],
+        peer=row["peer"],
+        on_behalf_of=row["on_behalf_of"],
+        action=row["action"],
+        provider=row["provider"],
+        version=row["version"],
+        outcome=row["outcome"],
+        request_id=row["request_id"],
+        generation=row["generation"],
+    )
+    return Link(event, row["sequence"], row["hash"])

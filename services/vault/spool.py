@@ -1,0 +1,327 @@
+"""The durable file in which reads are noted before their plaintext leaves, and what brings them into the audit.
+
+An event is a line; it is written with one `write(2)` before `write` returns, so that a killed process leaves it behind,
+and on the disk within `sync_seconds`, so that a host that loses its power loses no more than that. Lines are sent to
+the audit in batches and the file is removed when all of it is there. A process that starts takes over the files that
+dead ones left in the same folder, this one's own from before included: an event that was sent already is recognised by
+its id.
+
+No audit, no plaintext: when a line cannot be written, when writing or syncing takes longer than `bound_seconds`, or when
+`max_bytes` wait for a database that is away, `write` raises and nothing leaves.
+"""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from services.vault.credential import Origin
+from tenantvault.audit import Event
+from tenantvault.errors import AuditUnavailable, TenantVaultError
+
+BOUND_SECONDS: Final = 5.0
+SYNC_SECONDS: Final = 0.1
+FLUSH_SECONDS: Final = 0.2
+MAX_BYTES: Final = 256 * 1024 * 1024
+SEGMENT_BYTES: Final = 8 * 1024 * 1024
+
+_BATCH_BYTES: Final = 256 * 1024
+_SUFFIX: Final = ".spool"
+_PAUSE: Final = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Audit(Protocol):
+    """Where the events are brought."""
+
+    async def add(self, events: Sequence[Event]) -> None:
+        """Keep events; one that is there already stays as it is."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How the spool did since the process began: events written, brought into the audit, refused, replayed."""
+
+    written: int = 0
+    flushed: int = 0
+    refused: int = 0
+    replayed: int = 0
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    handle: int
+    written: int = 0
+    flushed: int = 0
+    replayed: bool = False
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self.handle)
+
+
+class Spool:
+    """The spool of one process in a folder, which other vaults of the same host may share.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        bound_seconds: float = BOUND_SECONDS,
+        max_bytes: int = MAX_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        timer: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        write: Callable[[int, bytes], int] = os.write,
+        sync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
+        self._folder = folder
+        self._bound = bound_seconds
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
+        self._timer = timer
+        self._now = now
+        self._write = write
+        self._sync = sync
+        self._waiting: deque[_Segment] = deque()
+        self._unsynced_since: float | None = None
+        self._broken = ""
+        self.counts = Counts()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._current = self._new_segment()
+
+    def write(self, origin: Origin, action: str, reads: Sequence[tuple[str, str, int]], *, outcome: str = "ok") -> None:
+        """Note reads (org, provider, version), all with one write.
+
+        Raises:
+            AuditUnavailable: they are not noted, so what was read must not leave.
+        """
+        at = self._now()
+        lines = "".join(
+            json.dumps(
+                (
+                    os.urandom(16).hex(),
+                    org_id,
+                    at,
+                    origin.peer,
+                    origin.on_behalf_of,
+                    action,
+                    provider,
+                    version,
+                    outcome,
+                    origin.request_id,
+                )
+            )
+            + "\n"
+            for org_id, provider, version in reads
+        ).encode()
+        if not lines:
+            return
+        began = self._timer()
+        if trouble := self._trouble(began, len(lines)):
+            self._refuse(trouble)
+        try:
+            if self._current.written >= self._segment_bytes:
+                self._turn()
+            written = self._write(self._current.handle, lines)
+        except OSError as error:
+            self._refuse(f"it cannot be written: {error.strerror}")
+        if written < len(lines):
+            # The rest of a line would be taken for the beginning of the next.
+            os.ftruncate(self._current.handle, self._current.written)
+            self._refuse("it cannot be written: no space is left")
+        self._current.written += written
+        if self._unsynced_since is None:
+            self._unsynced_since = began
+        if self._timer() - began > self._bound:
+            self._refuse("a write took too long")
+        self._broken = ""
+        self.counts.written += len(reads)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps plaintext from leaving now; empty when nothing does."""
+        return self._trouble(self._timer(), 0) or self._broken
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits to be brought into the audit."""
+        return sum(segment.written - segment.flushed for segment in (*self._waiting, self._current))
+
+    async def keep_syncing(self, every: float = SYNC_SECONDS) -> None:
+        """Bring what was written to the disk, for ever."""
+        while True:
+            await asyncio.sleep(every)
+            since, self._unsynced_since = self._unsynced_since, None
+            if since is None:
+                continue
+            # Of their own: a file may be done with, and closed, while the disk is still at it.
+            handles = [os.dup(segment.handle) for segment in (*self._waiting, self._current)]
+            try:
+                await asyncio.to_thread(self._sync_all, handles)
+            except OSError as error:
+                self._unsynced_since = since
+                _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})  # noqa: TRY400 - the text is enough
+
+    async def keep_flushing(self, audit: Audit, every: float = FLUSH_SECONDS) -> None:
+        """Bring what was written into the audit, for ever; a database that is away is waited for."""
+        told = ""
+        while True:
+            try:
+                await self.flush(audit)
+                told = ""
+            except TenantVaultError as error:
+                if error.reason != told:
+                    _log.warning("the audit spool waits for the database", extra={"reason": error.reason})
+                told = error.reason
+            except Exception as error:  # noqa: BLE001 - whatever it is, nothing is lost, and it is tried again
+                _log.error("the audit does not take events", exc_info=error)
+                await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(every)
+
+    async def flush(self, audit: Audit) -> None:
+        """Bring all of it into the audit, what dead processes left first.
+
+        Raises:
+            VaultUnavailable: that cannot be done now; the rest stays.
+        """
+        self._take_over()
+        while self._waiting:
+            segment = self._waiting[0]
+            await self._flush_segment(segment, audit)
+            self._waiting.popleft()
+            segment.drop()
+        await self._flush_segment(self._current, audit)
+
+    @asynccontextmanager
+    async def flushed_into(self, audit: Audit, *, patience: float = 2.0) -> AsyncIterator[None]:
+        """Sync and flush while the body runs; at the end, bring over what is left, within `patience` seconds."""
+        work = [asyncio.create_task(self.keep_syncing()), asyncio.create_task(self.keep_flushing(audit))]
+        try:
+            yield
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            try:
+                async with asyncio.timeout(patience):
+                    await self.flush(audit)
+            except (TimeoutError, TenantVaultError):
+                _log.warning("what is left in the audit spool waits for the next start")
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the files; what is not in the audit yet is left for the next process."""
+        for segment in (*self._waiting, self._current):
+            if segment.flushed == segment.written:
+                segment.drop()
+            else:
+                os.close(segment.handle)
+
+    def _sync_all(self, handles: Sequence[int]) -> None:
+        try:
+            for handle in handles:
+                self._sync(handle)
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def _trouble(self, now: float, wanted: int) -> str:
+        if self._unsynced_since is not None and now - self._unsynced_since > self._bound:
+            return "the disk does not take it in time"
+        if self.waiting_bytes + wanted > self._max_bytes:
+            return "too much waits for the database"
+        return ""
+
+    def _refuse(self, trouble: str) -> None:
+        self.counts.refused += 1
+        if trouble != self._broken:
+            _log.error("the audit spool refuses: no plaintext leaves", extra={"cause": trouble})
+        self._broken = trouble
+        raise AuditUnavailable
+
+    def _turn(self) -> None:
+        """Begin a new file."""
+        full, self._current = self._current, self._new_segment()
+        self._waiting.append(full)
+
+    def _new_segment(self) -> _Segment:
+        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # Whoever holds the lock lives: nobody else takes the file over.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _Segment(path, handle)
+
+    def _take_over(self) -> None:
+        """Take over the files that nobody holds any more."""
+        ours = {segment.path for segment in (*self._waiting, self._current)}
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            if path in ours:
+                continue
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                continue
+            if not path.exists():
+                os.close(handle)
+                continue
+            _log.info("taking over an audit spool that another process left", extra={"file": path.name})
+            self._waiting.appendleft(_Segment(path, handle, written=os.fstat(handle).st_size, replayed=True))
+
+    async def _flush_segment(self, segment: _Segment, audit: Audit) -> None:
+        while segment.flushed < segment.written:
+            size = min(_BATCH_BYTES, segment.written - segment.flushed)
+            block = os.pread(segment.handle, size, segment.flushed)
+            whole = block.rfind(b"\n") + 1
+            if not whole:
+                # A line that a killed process did not finish: its plaintext never left.
+                segment.flushed = segment.written
+                return
+            events = [event for line in block[:whole].splitlines() if (event := _event(line))]
+            if events:
+                await audit.add(events)
+            segment.flushed += whole
+            self.counts.flushed += len(events)
+            if segment.replayed:
+                self.counts.replayed += len(events)
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        event_id, org_id, at, peer, on_behalf_of, action, provider, version, outcome, request_id = json.loads(line)
+        return Event(
+            event_id=str(uuid.UUID(event_id)),
+            org_id=org_id,
+            occurred_at=datetime.fromtimestamp(at, UTC),
+            peer=peer,
+            on_behalf_of=on_behalf_of,
+            action=action,
+            provider=provider,
+            version=version,
+            outcome=outcome,
+            request_id=request_id,
+            generation=0,
+        )
+    except (ValueError, TypeError):
+        _log.error("a line of the audit spool is none")  # noqa: TRY400 - the line may hold anything
+        return None
