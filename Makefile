@@ -5,11 +5,12 @@ PYTHON ?= python3
 ORG ?= acme
 PROVIDER ?= vapi
 DATA ?= .local
+SECONDS_TO_FUZZ ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run token fetch test check format lint types imports proto proto-check unit integration e2e lock clean
+.PHONY: help run token fetch cli test check format lint types imports proto proto-check unit integration e2e fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ token: $(VENV)/.run ## print a bearer token for the local gateway (ORG=acme)
 
 fetch: $(VENV)/.run ## fetch a credential over gRPC from the local vault (ORG=acme PROVIDER=vapi; REVEAL=1 shows the secrets)
 	@$(BIN)/python -m deploy.local --data $(DATA) fetch $(ORG) $(PROVIDER) $(if $(REVEAL),--reveal)
+
+cli: $(VENV)/.run ## run the operator's command against the local vault (ARGS="keys status"; without: its help)
+	@$(BIN)/python -m deploy.local --data $(DATA) cli -- $(or $(ARGS),--help)
 
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
 	@$(MAKE) --no-print-directory lint types
@@ -85,6 +89,9 @@ integration: $(VENV)/.dev ## the tests against a real PostgreSQL and real mTLS
 
 e2e: $(VENV)/.dev ## the tests of all processes and a real browser
 	@$(BIN)/python -m pytest -q tests/e2e
+
+fuzz: $(VENV)/.dev ## fuzz the seal's parser and encoding (SECONDS_TO_FUZZ=60)
+	@$(BIN)/python tests/fuzz/fuzz_seal.py -max_total_time=$(SECONDS_TO_FUZZ)
 
 lock: $(UV) ## renew the hash-locked requirements
 	@requirements/lock $(UV)

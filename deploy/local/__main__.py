@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from deploy.local.environments import DEMO_ORGS, WEBHOOK_URL
 from deploy.local.errors import LocalError
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
                 _token(options.data, options.org, options.role)
             case "fetch":
                 _fetch(options.data, options.org, options.provider, reveal=options.reveal)
+            case "cli":
+                _become_cli(options.data, options.arguments, environ)
             case _:
                 _run(options.data, environ)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -89,6 +91,15 @@ def _fetch(root: Path, org_id: str, provider: str, *, reveal: bool) -> None:
     print(fetch(root, org_id, provider, reveal=reveal))
 
 
+def _become_cli(root: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    from deploy.local.operator_command import operator_command  # noqa: PLC0415
+
+    # argparse keeps the -- that stands before what is not its own.
+    command, environment = operator_command(root, arguments[1:] if arguments[:1] == ["--"] else arguments, environ)
+    # In the place of this process, so that the terminal, Ctrl-C and the exit status are the command's own.
+    os.execve(command[0], command, environment)  # noqa: S606
+
+
 def _port(environ: Mapping[str, str]) -> int:
     value = environ.get("PORT", "8400")
     if not (value.isascii() and value.isdigit() and 0 < int(value) <= _LAST_PORT):
@@ -128,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("org", type=_org_id, help=f"the org, e.g. {DEMO_ORGS[0]}")
     fetch.add_argument("provider", help="vapi or twilio")
     fetch.add_argument("--reveal", action="store_true", help="print the secrets too")
+    cli = commands.add_parser("cli", help="run the operator's command against the running vault: cli -- keys status")
+    cli.add_argument("arguments", nargs=argparse.REMAINDER, help="what stands behind 'tenantvault', after a --")
     return parser
 
 

@@ -59,9 +59,7 @@ class Environments:
             "TENANTVAULT_APP_PASSWORD_FILE": str(app_password),
         }
 
-    def vault(
-        self, tls: TlsFiles, *, database_url: Path, master_keys: Path, audit_spool: Path
-    ) -> dict[str, str]:
+    def vault(self, tls: TlsFiles, *, database_url: Path, master_keys: Path, audit_spool: Path) -> dict[str, str]:
         """Of the only one with keys and database."""
         return self._service(tls, self.ports.vault, _VAULT_TUNING) | {
             "TENANTVAULT_DATABASE_URL_FILE": str(database_url),

@@ -1,11 +1,11 @@
 """A bounded cache of what was read, for one process.
 
-It holds ciphertext and the ready cipher, not plaintext. Reads of the same key at the same time are one read. What was
-read before a change and arrives after it is given to those who asked before the change, and is not kept.
+It holds ciphertext and the ready cipher, not plaintext. What was read before a change and arrives after it is given to
+those who asked before the change, and is not kept.
 
-A value is served from memory while the process knows of every change (`Freshness`). When it may have missed some, a
-value is read anew; only when that cannot be, a value is served that was current at most so long ago as the caller, and
-the vault, allow.
+While the process knows of every change (`Freshness`), a value is served from memory, and reads of the same key at the
+same time are one read. When it may have missed some, each reads anew; only when that cannot be, a value is served that
+was current at most so long ago as the caller, and the vault, allow.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ class Cache(Generic[ValueT]):
         all who waited.
         """
         value = self._values.get(key)
-        if value is not None and self._fresh(max_staleness):
+        if value is not None and max_staleness != 0 and self._fresh(max_staleness):
             self.counts.hits += 1
             return value, False
 
@@ -150,27 +150,17 @@ class Cache(Generic[ValueT]):
             wanted = list(dict.fromkeys(keys))
             loaded = dict(zip(wanted, await load(wanted), strict=True))
             return [(loaded[key], False) for key in keys]
-        fresh = self._fresh(max_staleness)
         found: dict[Key, tuple[ValueT, bool]] = {}
         waits: dict[Key, asyncio.Future[ValueT]] = {}
         to_load: list[Key] = []
         for key in dict.fromkeys(keys):
-            value = self._remembered(key)
-            if value is not None and fresh:
-                self.counts.hits += 1
-                found[key] = value, False
-            elif value is not None and self._freshness.away and self._bearable(max_staleness):
-                # It was just asked in vain: those who can bear an old answer need not wait for another refusal.
-                self.counts.stale += 1
-                found[key] = value, True
-            elif key in self._flights:
+            if (at_hand := self._at_hand(key, max_staleness)) is not None:
+                found[key] = at_hand
+            elif key in self._flights and self._fresh(max_staleness):
+                # Not while changes may be missed: it may have begun before one that is in force by now.
                 self.counts.joined += 1
                 waits[key] = self._flights[key]
             else:
-                if value is None:
-                    self.counts.misses += 1
-                else:
-                    self.counts.revalidated += 1
                 to_load.append(key)
         if to_load:
             waits.update(self._take_off(to_load, load))
@@ -179,7 +169,8 @@ class Cache(Generic[ValueT]):
                 # One caller that gives up must not end the read of the others.
                 found[key] = await asyncio.shield(flight), False
             except VaultUnavailable:
-                value = self._remembered(key)
+                # That there was nothing is no answer that could be marked as old.
+                value = self._values.get(key)
                 if value is None or not self._bearable(max_staleness):
                     raise
                 self.counts.stale += 1
@@ -240,6 +231,20 @@ class Cache(Generic[ValueT]):
             for key in [key for key in keys if not self._owned or key[0] == org_id]:
                 keys.pop(key, None)
 
+    def _at_hand(self, key: Key, max_staleness: float | None) -> tuple[ValueT, bool] | None:
+        """What can be given without waiting, and whether it may be stale."""
+        value = self._remembered(key)
+        if value is None:
+            return None
+        if self._fresh(max_staleness):
+            self.counts.hits += 1
+            return value, False
+        if self._freshness.away and not value.absent and self._bearable(max_staleness):
+            # It was just asked in vain: those who can bear an old answer need not wait for another refusal.
+            self.counts.stale += 1
+            return value, True
+        return None
+
     def _remembered(self, key: Key) -> ValueT | None:
         value = self._values.get(key)
         return value if value is not None else self._absent.get(key)
@@ -258,6 +263,9 @@ class Cache(Generic[ValueT]):
         self, keys: Sequence[Key], load: Callable[[Sequence[Key]], Awaitable[Sequence[ValueT]]]
     ) -> dict[Key, "asyncio.Future[ValueT]"]:
         """Begin to read keys together: a flight for each, which others may join until it has landed."""
+        again = sum(self._remembered(key) is not None for key in keys)
+        self.counts.revalidated += again
+        self.counts.misses += len(keys) - again
         loop = asyncio.get_running_loop()
         flights: dict[Key, asyncio.Future[ValueT]] = {key: loop.create_future() for key in keys}
         self._flights.update(flights)
@@ -274,7 +282,7 @@ class Cache(Generic[ValueT]):
     ) -> None:
         asked, keys = self._changes, list(flights)
         try:
-            values = await load(keys)
+            values = list(zip(keys, await load(keys), strict=True))
         except asyncio.CancelledError:
             for key in keys:
                 self._land(key, flights[key])
@@ -285,7 +293,7 @@ class Cache(Generic[ValueT]):
                 self._land(key, flights[key])
                 flights[key].set_exception(error)
         else:
-            for key, value in zip(keys, values, strict=True):
+            for key, value in values:
                 if self._land(key, flights[key]):
                     self.keep(key, value, asked)
                 else:

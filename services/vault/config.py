@@ -12,7 +12,6 @@ from services.vault.fleet import LEASE_SECONDS
 from services.vault.spool import BOUND_SECONDS, MAX_BYTES, Spool
 from tenantvault.secret import Secret
 
-
 AUDIT_SPOOL: Final = "/var/lib/tenantvault/audit-spool"
 OVERLAP_SECONDS: Final = 86_400.0
 CACHED_ORG_KEYS: Final = 10_000
@@ -55,13 +54,10 @@ class Config:
             audit_bound_seconds=_positive(environ, "TENANTVAULT_AUDIT_BOUND_SECONDS", BOUND_SECONDS),
         )
 
-
     def open_spool(self) -> Spool:
         """The audit spool of these settings. OSError when its folder cannot be written."""
         try:
-            return Spool(
-                self.audit_spool, bound_seconds=self.audit_bound_seconds, max_bytes=self.audit_spool_max_bytes
-            )
+            return Spool(self.audit_spool, bound_seconds=self.audit_bound_seconds, max_bytes=self.audit_spool_max_bytes)
         except OSError as error:
             raise OSError(
                 f"the audit spool {self.audit_spool} cannot be written ({error.strerror}): give this process a folder"

@@ -1,4 +1,4 @@
-"""The database, as every part of the vault reaches it: connections within a bound, and what its being away looks like."""
+"""The database, as every part of the vault reaches it: within a bound, and with its being away as one error."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +13,9 @@ ACQUIRE_SECONDS: Final = 2.0
 
 STATEMENT_SECONDS: Final = 5.0
 """How long a statement may run."""
+
+IDLE_SECONDS: Final = 2.0
+"""How long a transaction may wait for its vault. One that stands still must not keep others from the rows it holds."""
 
 # What the database's being away looks like, and what leaves nothing behind and may go well the next time.
 AWAY: Final = (
@@ -44,7 +47,11 @@ def open_pool(database_url: str, *, connections: int = 10) -> Pool:
         timeout=ACQUIRE_SECONDS,
         command_timeout=STATEMENT_SECONDS,
         reset=_leave_as_it_is,
-        server_settings={"application_name": "tenantvault-vault", "search_path": "public, pg_temp"},
+        server_settings={
+            "application_name": "tenantvault-vault",
+            "search_path": "public, pg_temp",
+            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS * 1000:.0f}",
+        },
     )
 
 

@@ -78,7 +78,11 @@ class Envelope:
         if key is None:
             return False
         mac = (await self._unwrapped(key)).mac_key
-        claim = _pointer_claim(key, stored.org_id, stored.org_state, stored.generation, pointer)
+        try:
+            claim = _pointer_claim(key, stored.org_id, stored.org_state, stored.generation, pointer)
+        except (OverflowError, TypeError):
+            # A number below zero, a time without end: no vault wrote that.
+            return False
         holds = hmac.compare_digest(hmac.digest(mac, claim, "sha256"), stored.mac)
         holds &= len(stored.mappings) == pointer.resources
         for mapping in stored.mappings:

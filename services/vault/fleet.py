@@ -1,7 +1,7 @@
 """The vaults on one database, this one among them: each learns of the others' changes, and a change waits for all.
 
-A change is told by NOTIFY when it commits. Each vault drops what it remembers of the org and says so (an acknowledgement,
-NOTIFY too); the vault that made the change returns when all have. A vault that is silent cannot hold a change up for
+A change is told by NOTIFY when it commits. Each vault drops what it remembers of the org and says so (by NOTIFY too);
+the vault that made the change returns when all have. A vault that is silent cannot hold a change up for
 ever, nor serve what is gone: it serves from memory only while it holds a lease of `lease_seconds`, which it renews by
 asking the database again and again for the generations of what it remembers. A change waits at most that long for it.
 
@@ -26,7 +26,7 @@ from tenantvault.errors import VaultUnavailable
 
 LEASE_SECONDS: Final = 2.0
 
-ACKNOWLEDGED: Final = "tenantvault_acknowledged"
+ACKNOWLEDGED: Final = "tenantvault:acknowledged"
 """The channel on which vaults say that they dropped what a change took away."""
 
 _BEATS: Final = 4  # in a lease
@@ -118,7 +118,7 @@ class Remembered:
 
 
 class Fleet:
-    """This vault's place among the vaults. `run` must be running; until it has heard all, nothing is served from memory.
+    """This vault's place among the vaults. `run` must be running; before that nothing is served from memory.
 
     Args:
         connect: opens a connection of its own, to listen on.
@@ -148,6 +148,7 @@ class Fleet:
         self._timer = timer
         self._to_acknowledge: list[tuple[str, int]] = []
         self._wake = asyncio.Event()
+        self._hearing = False
         # The newest generation of an org that a vault has acknowledged.
         self._acknowledged: TTLCache[tuple[str, str], int] = TTLCache(100_000, 60, timer=timer)
         self._heard_acknowledgement = asyncio.Event()
@@ -156,15 +157,18 @@ class Fleet:
         """Listen and renew the lease, for ever; a database that is away is waited for."""
         pause = _FIRST_RETRY
         while True:
+            self._hearing = False
             try:
                 await self._listen()
-                pause = _FIRST_RETRY
             except AWAY as error:
                 if not self._sync.away:
                     _log.warning("other vaults cannot be heard: reading everything anew", extra={"cause": _name(error)})
-                self._sync.away = True
+                # A vault that stood still was late itself: nothing old is served before the database was asked anew.
+                self._sync.away = not self._hearing
             finally:
                 self._sync.lose()
+            if self._hearing:
+                pause = _FIRST_RETRY
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_RETRY)
 
@@ -223,6 +227,7 @@ class Fleet:
             self._remembered.miss()
             # Once more: what was read and kept between the two.
             await self._renew(db)
+            self._hearing = True
             _log.info("hearing the other vaults")
             while not lost.is_set():
                 await self._acknowledge(db)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from services.vault import org as rules
 from services.vault.credential import (
@@ -32,7 +32,6 @@ from services.vault.reader import OpenRecord
 from tenantvault.errors import CredentialUnreadable, InternalError, VersionConflict
 
 _log = logging.getLogger(__name__)
-_ResultT = TypeVar("_ResultT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +181,9 @@ class Keeper:
             changed = rules.put(held.org, provider, expected_version + 1)
             key = held.key or await self._envelope.new_key(org_id)
             name = RecordName(org_id, provider, expected_version + 1, key.key_id)
-            sealed = await self._envelope.seal(key, name, payload)
+            # First, since it tells of a key that does not unwrap.
             change = await self._vouched(held, changed, key)
+            sealed = await self._envelope.seal(key, name, payload)
             return replace(change, key=None if held.key else key, name=name, sealed=sealed, hint=hint)
 
         await self._change(org_id, decide, origin, provider=provider, create=True)
@@ -228,7 +228,9 @@ class Keeper:
             VersionConflict: the version is not the active one.
             CredentialNotFound: there is none.
         """
-        return await self._apply(org_id, provider, lambda held: rules.verify(held.org, provider, version, error), origin)
+        return await self._apply(
+            org_id, provider, lambda held: rules.verify(held.org, provider, version, error), origin
+        )
 
     async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
         """Make the credential unreadable and keep its ciphertext; CredentialNotFound when none was ever active."""
@@ -279,12 +281,10 @@ class Keeper:
 
         async def decide(held: Held) -> Change | None:
             changed = rules.shred(held.org)
-            mappings: dict[str, Sequence[Row]] = {provider: () for provider in held.org.pointers}
+            mappings: dict[str, Sequence[Row]] = dict.fromkeys(held.org.pointers, ())
             return Change(changed=changed, mappings=mappings, destroys_keys=True) if changed else None
 
-        generation = await self._change(org_id, decide, origin, create=True)
-        self._envelope.forget(org_id)
-        return generation
+        return await self._change(org_id, decide, origin, forgets_keys=True, create=True)
 
     async def rotate_key(self, org_id: str, origin: Origin) -> str:
         """Give an org a new key, which vouches for everything from now on; returns its id.
@@ -360,7 +360,8 @@ class Keeper:
                     await self._row(key, org, pointer, resource) for resource in changed.resources
                 ]
         except self._unreadable:
-            raise self._key_refused(key) from None
+            # One that was made just now unwraps.
+            raise self._key_refused(held.key or key) from None
         return Change(changed=replace(changed, org=org), macs=macs, mappings=mappings)
 
     @staticmethod
@@ -371,21 +372,34 @@ class Keeper:
         mac = await self._envelope.vouch_mapping(key, pointer.provider, resource, pointer.registered)
         return Row(org.org_id, pointer.provider, resource, mac)
 
-    async def _change(self, org_id: str, decide: Decide, origin: Origin, **where: Any) -> int:
+    async def _change(
+        self, org_id: str, decide: Decide, origin: Origin, *, forgets_keys: bool = False, **where: Any
+    ) -> int:
         """Make a change, then forget what was read before it, everywhere, before it is acknowledged.
 
-        It goes on when the caller gives up: a change that is left in the middle may still come about after the cache
-        was dropped, and a read between the two would be remembered.
+        Returns the org's generation now, changed or not. It goes on when the caller gives up: a change that is left in
+        the middle may still come about after the cache was dropped, and a read between the two would be remembered.
         """
+        found_at = 0
+
+        async def noting(held: Held) -> Change | None:
+            nonlocal found_at
+            found_at = held.org.generation
+            return await decide(held)
 
         async def make() -> int:
             try:
-                generation = await self._store.change(org_id, decide, origin, **where)
-            finally:
-                self._forget(org_id)
-            if generation is not None:
+                try:
+                    generation = await self._store.change(org_id, noting, origin, **where)
+                finally:
+                    self._forget(org_id)
+                if generation is None:
+                    return found_at
                 await self._vaults.settled(org_id, generation)
-            return generation or 0
+                return generation
+            finally:
+                if forgets_keys:
+                    self._envelope.forget(org_id)
 
         making = asyncio.ensure_future(make())
         # Looked at although nobody may wait for it any more: asyncio complains of an error that nobody saw.

@@ -89,9 +89,7 @@ class Keyring:
 
     async def wrap(self, org_id: str, key_id: str, key: bytes) -> OrgKey:
         """Wrap an org's key under the first master key, bound to the org and the key's id."""
-        return OrgKey(
-            org_id, key_id, self._first.key_id, await self._first.wrap(key, org_id=org_id, org_key_id=key_id)
-        )
+        return OrgKey(org_id, key_id, self._first.key_id, await self._first.wrap(key, org_id=org_id, org_key_id=key_id))
 
     async def unwrap(self, key: OrgKey) -> bytes:
         """The org's key in the open. Unreadable when its master key is not here, or it was moved or damaged."""

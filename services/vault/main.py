@@ -92,9 +92,7 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
             unreadable=Unreadable,
             overlap=timedelta(seconds=config.overlap_seconds),
         )
-        check = SelfCheck(
-            pool, ring, chain=chain, spool_trouble=lambda: spool.trouble, unreadable=Unreadable
-        )
+        check = SelfCheck(pool, ring, chain=chain, spool_trouble=lambda: spool.trouble, unreadable=Unreadable)
         org_rotations = OrgRotations(keys, envelope, Unreadable)
         admin = AdminServicer(
             keeper=keeper,
@@ -114,9 +112,13 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
             Service(admin_service_pb2.DESCRIPTOR, add_admin, admin),
         ]
         telemetry = Telemetry()
-        telemetry.count("tenantvault_cache_reads", "Reads of credentials, by outcome.", lambda: asdict(credentials.counts))
+        telemetry.count(
+            "tenantvault_cache_reads", "Reads of credentials, by outcome.", lambda: asdict(credentials.counts)
+        )
         telemetry.count("tenantvault_directory_reads", "Look-ups, by outcome.", lambda: asdict(directory.counts))
-        telemetry.count("tenantvault_audit_spool", "Events of reads, by what became of them.", lambda: asdict(spool.counts))
+        telemetry.count(
+            "tenantvault_audit_spool", "Events of reads, by what became of them.", lambda: asdict(spool.counts)
+        )
         telemetry.count("tenantvault_violations", "Rows changed by SQL, by kind.", lambda: asdict(reader.violations))
         server = RpcServer(
             server_config, services, check=check, telemetry=telemetry, always={DIAGNOSE}, stopping=watchers.end

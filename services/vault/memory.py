@@ -43,6 +43,8 @@ class _Row:
     """An org with all that is its own."""
 
     org: Org
+    # A row that a change has begun with is there when the change is.
+    is_there: bool = False
     current_key: str = ""
     keys: dict[str, OrgKey] = field(default_factory=dict)
     macs: dict[str, bytes] = field(default_factory=dict)
@@ -109,10 +111,10 @@ class MemoryStore:
         lease_owner: str = "",
     ) -> int | None:
         """Hold the org, decide, and write the change with its audit event."""
-        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id))) if create else self._orgs.get(org_id)
-        if row is None:
-            raise CredentialNotFound
+        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id)))
         async with row.lock:
+            if not create and not row.is_there:
+                raise CredentialNotFound
             if lease_owner and not self._holds(row, provider, lease_owner):
                 raise LeaseHeld
             pointers = [self._pointer(row, name) for name in row.org.pointers]
@@ -120,9 +122,11 @@ class MemoryStore:
             change = await decide(
                 Held(org=row.org, key=row.keys.get(row.current_key), pointers=pointers, version=about)
             )
+            if change is not None:
+                self._write(row, change)
+            row.is_there = True
             if change is None:
                 return None
-            self._write(row, change)
             changed = change.changed
             event = event_of(
                 origin,
@@ -139,11 +143,13 @@ class MemoryStore:
 
     async def generations(self, orgs: Sequence[str]) -> dict[str, int]:
         """The generation of each org that is known."""
-        return {org_id: self._orgs[org_id].org.generation for org_id in orgs if org_id in self._orgs}
+        rows = {org_id: row for org_id in orgs if (row := self._orgs.get(org_id)) and row.is_there}
+        return {org_id: row.org.generation for org_id, row in rows.items()}
 
     async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
         """Take or prolong a lease."""
-        leases = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id))).leases
+        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id)))
+        row.is_there, leases = True, row.leases
         holder, until = leases.get(provider, (owner, 0.0))
         if holder != owner and until > self._timer():
             raise LeaseHeld(retry_after=until - self._timer())
@@ -197,7 +203,7 @@ class MemoryStore:
 
     async def records_under_old_keys(self, org_id: str, *, at_most: int) -> tuple[OrgKey | None, Sequence[Record]]:
         """An org's current key, and records that are not sealed under it."""
-        row = self._orgs[org_id]
+        row = self._orgs.get(org_id, _Row(Org(org_id=org_id)))
         old = [
             Record(name, sealed, row.keys[name.key_id])
             for name, sealed in row.records.values()
@@ -217,7 +223,7 @@ class MemoryStore:
 
     async def destroy_old_keys(self, org_id: str) -> int:
         """Destroy an org's keys that seal nothing any more; returns how many old ones are left."""
-        row = self._orgs[org_id]
+        row = self._orgs.get(org_id, _Row(Org(org_id=org_id)))
         async with row.lock:
             used = {name.key_id for name, _ in row.records.values()} | {row.current_key}
             row.keys = {key_id: key for key_id, key in row.keys.items() if key_id in used}

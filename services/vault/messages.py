@@ -18,9 +18,7 @@ from tenantvault.v1 import status_service_pb2 as status_pb
 _NUMBERS: Final = {name: number for number, name in PROVIDERS.items()}
 _KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
 _STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
-_VERSION_STATES: Final = {
-    state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState
-}
+_VERSION_STATES: Final = {state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

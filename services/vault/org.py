@@ -52,7 +52,13 @@ def put(org: Org, provider: str, version: int) -> Changed:
 
 
 def activate(
-    org: Org, provider: str, version: Version | None, resources: Sequence[Resource], *, now: datetime, overlap: timedelta
+    org: Org,
+    provider: str,
+    version: Version | None,
+    resources: Sequence[Resource],
+    *,
+    now: datetime,
+    overlap: timedelta,
 ) -> Changed:
     """Make the newest version the current one, with its resources; the one before stays readable for the overlap.
 
@@ -129,9 +135,7 @@ def disconnect(org: Org, provider: str) -> Changed | None:
         previous_version=0,
         previous_until=None,
     )
-    return Changed(
-        org=_with(org, after), action="credential.disconnect", provider=provider, version=pointer.version
-    )
+    return Changed(org=_with(org, after), action="credential.disconnect", provider=provider, version=pointer.version)
 
 
 def reconnect(org: Org, provider: str) -> Changed | None:
@@ -190,9 +194,7 @@ def destroy(org: Org, provider: str, version: Version | None) -> Changed | None:
         raise VersionConflict
     if pointer.previous_version == version.version:
         pointer = replace(pointer, previous_version=0, previous_until=None)
-    return Changed(
-        org=_with(org, pointer), action="credential.destroy", provider=provider, version=version.version
-    )
+    return Changed(org=_with(org, pointer), action="credential.destroy", provider=provider, version=version.version)
 
 
 def freeze(org: Org) -> Changed | None:
@@ -216,9 +218,7 @@ def shred(org: Org) -> Changed | None:
     if org.state is OrgState.SHREDDED:
         return None
     ended = {
-        provider: replace(
-            pointer, is_active=False, previous_version=0, previous_until=None, resources=0, registered=0
-        )
+        provider: replace(pointer, is_active=False, previous_version=0, previous_until=None, resources=0, registered=0)
         for provider, pointer in org.pointers.items()
     }
     return Changed(org=_counted(replace(org, state=OrgState.SHREDDED, pointers=ended)), action="org.shred")

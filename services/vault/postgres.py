@@ -8,7 +8,7 @@ one order.
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from services.vault.audit import Chain, event_of
@@ -34,7 +34,7 @@ from services.vault.keeper import Change, Decide, Held
 from services.vault.postgres_audit import append
 from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VaultUnavailable
 
-CHANGES: Final = "tenantvault_changes"
+CHANGES: Final = "tenantvault:changes"
 """The channel on which the vaults tell each other that an org has moved on."""
 
 _MOST_VERSIONS: Final = 1000

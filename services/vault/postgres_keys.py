@@ -50,9 +50,7 @@ class PostgresKeys:
                 "  FROM master_keys m LEFT JOIN org_keys_by_master_key() u USING (master_key_id)"
                 " ORDER BY m.master_key_id"
             )
-        return [
-            MasterKeyRow(row["master_key_id"], row["state"], row["fingerprint"], row["org_keys"]) for row in rows
-        ]
+        return [MasterKeyRow(row["master_key_id"], row["state"], row["fingerprint"], row["org_keys"]) for row in rows]
 
     async def running_vaults(self) -> Sequence[RunningVault]:
         """The vaults that were heard of lately, with the master keys that they have."""

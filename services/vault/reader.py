@@ -106,9 +106,7 @@ class LoadMany(Protocol[ValueT_co]):
 class ReadLog(Protocol):
     """The audit of what is read."""
 
-    def write(
-        self, origin: Origin, action: str, reads: Sequence[tuple[str, str, int]], *, outcome: str = "ok"
-    ) -> None:
+    def write(self, origin: Origin, action: str, reads: Sequence[tuple[str, str, int]], *, outcome: str = "ok") -> None:
         """Keep events, one for each org, provider and version; AuditUnavailable unless they are kept for good."""
 
 
@@ -181,8 +179,10 @@ class Reader:
         self._log = log
         self._unreadable = unreadable
         self._now = now
-        # The newest generation of each org that its key vouched for: a lower one later is an old state put back.
-        self._generations: LRUCache[str, int] = LRUCache(_REMEMBERED_GENERATIONS)
+        # The newest generation of each org that its key vouched for, and the how-manieth discovery that was: a lower
+        # one in a read that began later is an old state put back.
+        self._generations: LRUCache[str, tuple[int, int]] = LRUCache(_REMEMBERED_GENERATIONS)
+        self._discoveries = 0
         self.violations = Violations()
 
     async def get(
@@ -204,17 +204,19 @@ class Reader:
         """
 
         async def load() -> Readable | Nothing:
+            began = self._discoveries
             [stored] = await self._store.read([(org_id, provider)])
-            return await self._checked(org_id, stored, origin)
+            return await self._checked(org_id, stored, origin, began)
 
         value, stale = await self._credentials.get((org_id, provider), load, max_staleness)
-        return self._handed_out(value, stale, origin, "credential.get", include_previous=include_previous)
+        return self._handed_out(value, origin, "credential.get", stale=stale, include_previous=include_previous)
 
     async def get_newest(self, org_id: str, provider: str, origin: Origin) -> Plaintext:
         """The newest version in the open, active or not; errors as `get`."""
+        began = self._discoveries
         [stored] = await self._store.read([(org_id, provider)], newest=True)
-        value = await self._checked(org_id, stored, origin)
-        return self._handed_out(value, False, origin, "credential.get_newest")  # noqa: FBT003 - not stale
+        value = await self._checked(org_id, stored, origin, began)
+        return self._handed_out(value, origin, "credential.get_newest")
 
     async def batch_get(
         self, keys: Sequence[tuple[str, str]], origin: Origin, *, max_staleness: float | None = None
@@ -226,14 +228,15 @@ class Reader:
         """
 
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Readable | Nothing]:
+            began = self._discoveries
             stored = await self._store.read(wanted)
             return [
-                await self._checked(org_id, found, origin, tell=True)
+                await self._checked(org_id, found, origin, began, tell=True)
                 for (org_id, _), found in zip(wanted, stored, strict=True)
             ]
 
         values = await self._credentials.get_many(keys, load, max_staleness)
-        opened = [self._opened(value, stale) for value, stale in values]
+        opened = [self._opened(value, stale=stale) for value, stale in values]
         self._log_reads(origin, "credential.get", [one for one in opened if isinstance(one, Plaintext)])
         return opened
 
@@ -249,13 +252,12 @@ class Reader:
             raise found
         return found
 
-    async def batch_resolve(
-        self, keys: Sequence[tuple[str, str]], origin: Origin
-    ) -> list[Mapping | TenantVaultError]:
+    async def batch_resolve(self, keys: Sequence[tuple[str, str]], origin: Origin) -> list[Mapping | TenantVaultError]:
         """The rows for resources (kind and id), or for each what `resolve` would raise, in the order of the keys."""
 
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Owned | Nothing]:
-            return [await self._owner(found, origin) for found in await self._store.resolve(wanted, None)]
+            began = self._discoveries
+            return [await self._owner(found, origin, began) for found in await self._store.resolve(wanted, None)]
 
         values = await self._directory.get_many(keys, load)
         return [value.error() if isinstance(value, Nothing) else value.mapping for value, _ in values]
@@ -274,11 +276,12 @@ class Reader:
         loaded: list[Readable | Nothing] = []
 
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Owned | Nothing]:
-            asked = self._credentials.asked
+            asked, began = self._credentials.asked, self._discoveries
             [found] = await self._store.resolve(wanted, provider)
-            owner = await self._owner(found, origin)
+            owner = await self._owner(found, origin, began)
             if found and isinstance(owner, Owned):
-                loaded.append(await self._checked(owner.org_id, found.credential, origin))
+                # Told, not raised: others wait for the owner only, or for another provider's credential.
+                loaded.append(await self._checked(owner.org_id, found.credential, origin, began, tell=True))
                 self._credentials.keep((owner.org_id, provider), loaded[0], asked)
             return [owner]
 
@@ -289,31 +292,38 @@ class Reader:
             if loaded:
                 # What this call has just read need not be looked up, and must not be when it may not be kept.
                 return self._handed_out(
-                    loaded[0], stale, origin, "credential.resolve", include_previous=include_previous
+                    loaded[0], origin, "credential.resolve", stale=stale, include_previous=include_previous
                 )
 
             async def load_credential() -> Readable | Nothing:
+                began = self._discoveries
                 [stored] = await self._store.read([(owner.org_id, provider)])
-                return await self._checked(owner.org_id, stored, origin)
+                return await self._checked(owner.org_id, stored, origin, began)
 
             value, old = await self._credentials.get((owner.org_id, provider), load_credential, max_staleness)
             return self._handed_out(
-                value, stale or old, origin, "credential.resolve", include_previous=include_previous
+                value, origin, "credential.resolve", stale=stale or old, include_previous=include_previous
             )
         except CredentialNotFound:
             raise ResourceNotFound from None
 
     def _handed_out(
-        self, value: Readable | Nothing, stale: bool, origin: Origin, action: str, *, include_previous: bool = False  # noqa: FBT001 - the cache's pair
+        self,
+        value: Readable | Nothing,
+        origin: Origin,
+        action: str,
+        *,
+        stale: bool = False,
+        include_previous: bool = False,
     ) -> Plaintext:
-        opened = self._opened(value, stale, include_previous=include_previous)
+        opened = self._opened(value, stale=stale, include_previous=include_previous)
         if isinstance(opened, TenantVaultError):
             raise opened
         self._log_reads(origin, action, [opened])
         return opened
 
     def _opened(
-        self, value: Readable | Nothing, stale: bool, *, include_previous: bool = False  # noqa: FBT001 - the cache's pair
+        self, value: Readable | Nothing, *, stale: bool, include_previous: bool = False
     ) -> Plaintext | TenantVaultError:
         if isinstance(value, Nothing):
             return value.error()
@@ -342,20 +352,23 @@ class Reader:
         self._log.write(origin, action, reads)
 
     async def _checked(
-        self, org_id: str, stored: Stored | None, origin: Origin, *, tell: bool = False
+        self, org_id: str, stored: Stored | None, origin: Origin, began: int, *, tell: bool = False
     ) -> Readable | Nothing:
-        """What was read, when it is what was stored. `tell` gives CredentialUnreadable as a value instead of raising."""
+        """What was read, when it is what was stored. `tell` gives CredentialUnreadable as a value.
+
+        `began` is how many discoveries there were when the read began.
+        """
         try:
-            return await self._readable(org_id, stored, origin)
+            return await self._readable(org_id, stored, origin, began)
         except CredentialUnreadable:
             if not tell:
                 raise
             return Nothing(org_id, CredentialUnreadable)
 
-    async def _readable(self, org_id: str, stored: Stored | None, origin: Origin) -> Readable | Nothing:
+    async def _readable(self, org_id: str, stored: Stored | None, origin: Origin, began: int) -> Readable | Nothing:
         if stored is None:
             return Nothing(org_id, CredentialNotFound)
-        if refused := await self._refused(stored, origin):
+        if refused := await self._refused(stored, origin, began):
             return Nothing(org_id, refused)
         if stored.record is None:
             return Nothing(org_id, CredentialNotFound)
@@ -363,8 +376,8 @@ class Reader:
         previous = await self._unlocked(stored, stored.previous, origin) if stored.previous else None
         return Readable(org_id, stored, stored.record.name, record, previous, stored.generation)
 
-    async def _refused(self, stored: Stored, origin: Origin) -> type[TenantVaultError] | None:
-        """Why nothing may be read of an org; CredentialUnreadable is raised when its rows are not as they were written."""
+    async def _refused(self, stored: Stored, origin: Origin, began: int) -> type[TenantVaultError] | None:
+        """Why nothing may be read of an org. CredentialUnreadable: its rows are not as they were written."""
         if stored.org_state is OrgState.SHREDDED:
             return OrgShredded
         try:
@@ -375,11 +388,15 @@ class Reader:
             raise self._violation(
                 stored, "pointer", "an integration's proof does not hold: its rows were changed by SQL", origin
             )
-        if stored.generation < self._generations.get(stored.org_id, 0):
+        newest, discovery = self._generations.get(stored.org_id, (0, 0))
+        # What was found out since the read began may have come about since then.
+        if stored.generation < newest and discovery <= began:
             raise self._violation(
                 stored, "rollback", "an org went back in time: its rows are older than what was read before", origin
             )
-        self._generations[stored.org_id] = stored.generation
+        if stored.generation > newest:
+            self._discoveries += 1
+            self._generations[stored.org_id] = (stored.generation, self._discoveries)
         return OrgFrozen if stored.org_state is OrgState.FROZEN else None
 
     async def _unlocked(self, stored: Stored, record: Record, origin: Origin) -> OpenRecord:
@@ -394,12 +411,12 @@ class Reader:
             ) from None
         return unlocked
 
-    async def _owner(self, found: Resolved | None, origin: Origin) -> Owned | Nothing:
+    async def _owner(self, found: Resolved | None, origin: Origin, began: int) -> Owned | Nothing:
         if found is None:
             return Nothing("", ResourceNotFound)
         mapping, stored = found.mapping, found.integration
         try:
-            if refused := await self._refused(stored, origin):
+            if refused := await self._refused(stored, origin, began):
                 return Nothing(mapping.org_id, refused)
             if stored.key is None or not await self._envelope.trusts_mapping(stored.key, mapping, stored.pointer):
                 self._violation(

@@ -1,7 +1,7 @@
 """What must be so before the vault serves, and while it does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,17 +22,16 @@ _FENCE: Final = "(org_id = current_setting('tenantvault.org_id'::text, true))"
 _PROBE: Final = bytes(32)
 _AUDIT_SECONDS: Final = 2.0
 
-# What logs statements, and what says whether it logs their parameters.
-_LOGS_STATEMENTS: Final[Mapping[str, str]] = {
-    "log_statement": "log_parameter_max_length",
-    "log_min_duration_statement": "log_parameter_max_length",
-    "log_min_duration_sample": "log_parameter_max_length",
-    "log_transaction_sample_rate": "log_parameter_max_length",
-    "auto_explain.log_min_duration": "auto_explain.log_parameter_max_length",
-    "pgaudit.log": "pgaudit.log_parameter",
+# What logs statements, the values at which it logs none, and what says whether it logs their parameters.
+_LOGS_STATEMENTS: Final[Mapping[str, tuple[Collection[str], str]]] = {
+    "log_statement": ({"none", "ddl"}, "log_parameter_max_length"),
+    "log_min_duration_statement": ({"-1"}, "log_parameter_max_length"),
+    "log_min_duration_sample": ({"-1"}, "log_parameter_max_length"),
+    "log_transaction_sample_rate": ({"0"}, "log_parameter_max_length"),
+    "auto_explain.log_min_duration": ({"-1"}, "auto_explain.log_parameter_max_length"),
+    "pgaudit.log": ({"none", ""}, "pgaudit.log_parameter"),
 }
-_LOGS_PARAMETERS: Final = frozenset(_LOGS_STATEMENTS.values())
-_OFF: Final = ("none", "ddl", "-1", "0", "off", "")
+_LOGS_PARAMETERS: Final = frozenset(parameters for _, parameters in _LOGS_STATEMENTS.values())
 
 
 class MasterKeys(Protocol):
@@ -158,13 +157,11 @@ class SelfCheck:
             return
         try:
             wrapped = await self._master_keys.wrap(VAULT_CHAIN, "probe", _PROBE)
-            if await self._master_keys.unwrap(wrapped) != _PROBE:
-                raise self._unreadable
+            self._proved = await self._master_keys.unwrap(wrapped) == _PROBE
         except (TenantVaultError, self._unreadable):
-            raise NotReady(
-                f"master key {self._master_keys.wrapping} does not wrap and unwrap: look at the key service"
-            ) from None
-        self._proved = True
+            self._proved = False
+        if not self._proved:
+            raise NotReady(f"master key {self._master_keys.wrapping} does not wrap and unwrap: look at the key service")
 
     async def _audit(self, db: Connection) -> None:
         if trouble := self._spool_trouble():
@@ -262,9 +259,7 @@ async def _statement_logging(db: Connection) -> None:
     )
     values = {row["name"]: row["setting"] for row in rows}
     if values["log_parameter_max_length_on_error"] != "0":
-        raise NotReady(
-            "failed statements are logged with their parameters: set log_parameter_max_length_on_error to 0"
-        )
-    for logs, parameters in _LOGS_STATEMENTS.items():
-        if values.get(logs, _OFF[0]) not in _OFF and values.get(parameters, "0") not in {"0", "off"}:
+        raise NotReady("failed statements are logged with their parameters: set log_parameter_max_length_on_error to 0")
+    for logs, (off, parameters) in _LOGS_STATEMENTS.items():
+        if logs in values and values[logs] not in off and values.get(parameters, "0") not in {"0", "off"}:
             raise NotReady(f"statements are logged with their parameters ({logs}): set {parameters} to 0 or off")

@@ -127,9 +127,7 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
                 if resync:
                     yield access_pb.WatchChangesResponse(resync=access_pb.Resync())
                 for org_id, generation in changes.items():
-                    yield access_pb.WatchChangesResponse(
-                        change=access_pb.Change(org_id=org_id, generation=generation)
-                    )
+                    yield access_pb.WatchChangesResponse(change=access_pb.Change(org_id=org_id, generation=generation))
                 # A vault that has not heard from the database since the last time cannot say that nothing was missed.
                 if not changes and not resync and self._sync.synced_at > heard_at:
                     heard_at = self._sync.synced_at

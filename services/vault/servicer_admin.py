@@ -80,7 +80,9 @@ class AdminServicer(admin_grpc.VaultAdminServiceServicer):
         """The master keys, and the key that signs the audit."""
         rows = await self._keys.master_keys()
         return admin_pb.GetKeyStatusResponse(
-            master_keys=[messages.master_key_message(row, self._ring.fingerprints, self._ring.wrapping) for row in rows],
+            master_keys=[
+                messages.master_key_message(row, self._ring.fingerprints, self._ring.wrapping) for row in rows
+            ],
             audit_public_key=await self._keys.audit_public_key(),
             org_rotations_under_way=len(await self._keys.orgs_with_old_keys(after="", at_most=1_000_000)),
         )
@@ -110,9 +112,7 @@ class AdminServicer(admin_grpc.VaultAdminServiceServicer):
         generation = await self._keeper.freeze(wire.org_from(request.org_id), wire.origin_from(request.origin))
         return admin_pb.FreezeOrgResponse(generation=generation)
 
-    async def UnfreezeOrg(
-        self, request: admin_pb.UnfreezeOrgRequest, context: Context
-    ) -> admin_pb.UnfreezeOrgResponse:
+    async def UnfreezeOrg(self, request: admin_pb.UnfreezeOrgRequest, context: Context) -> admin_pb.UnfreezeOrgResponse:
         """End a freeze."""
         generation = await self._keeper.unfreeze(wire.org_from(request.org_id), wire.origin_from(request.origin))
         return admin_pb.UnfreezeOrgResponse(generation=generation)
@@ -125,9 +125,7 @@ class AdminServicer(admin_grpc.VaultAdminServiceServicer):
         generation = await self._keeper.shred(org_id, wire.origin_from(request.origin))
         return admin_pb.ShredOrgResponse(generation=generation)
 
-    async def VerifyAudit(
-        self, request: admin_pb.VerifyAuditRequest, context: Context
-    ) -> admin_pb.VerifyAuditResponse:
+    async def VerifyAudit(self, request: admin_pb.VerifyAuditRequest, context: Context) -> admin_pb.VerifyAuditResponse:
         """Prove an org's chain."""
         verdict = await self._proof.prove(wire.chain_from(request.org_id))
         return admin_pb.VerifyAuditResponse(

@@ -6,8 +6,8 @@ the audit in batches and the file is removed when all of it is there. A process 
 dead ones left in the same folder, this one's own from before included: an event that was sent already is recognised by
 its id.
 
-No audit, no plaintext: when a line cannot be written, when writing or syncing takes longer than `bound_seconds`, or when
-`max_bytes` wait for a database that is away, `write` raises and nothing leaves.
+No audit, no plaintext: when a line cannot be written, when writing or syncing takes longer than `bound_seconds`, or
+when `max_bytes` wait for a database that is away, `write` raises and nothing leaves.
 """
 
 import asyncio
@@ -155,8 +155,11 @@ class Spool:
 
     @property
     def trouble(self) -> str:
-        """What keeps plaintext from leaving now; empty when nothing does."""
-        return self._trouble(self._timer(), 0) or self._broken
+        """What keeps plaintext from leaving now; empty when nothing does.
+
+        After a refusal it is tried here: nobody reads, and so nothing is written, while the process does not serve.
+        """
+        return self._trouble(self._timer(), 0) or (self._attempt() if self._broken else "")
 
     @property
     def waiting_bytes(self) -> int:
@@ -176,7 +179,7 @@ class Spool:
                 await asyncio.to_thread(self._sync_all, handles)
             except OSError as error:
                 self._unsynced_since = since
-                _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})  # noqa: TRY400 - the text is enough
+                _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})
 
     async def keep_flushing(self, audit: Audit, every: float = FLUSH_SECONDS) -> None:
         """Bring what was written into the audit, for ever; a database that is away is waited for."""
@@ -248,6 +251,19 @@ class Spool:
             return "too much waits for the database"
         return ""
 
+    def _attempt(self) -> str:
+        """Write an empty line, which is no event; what is wrong when that does not go well."""
+        began = self._timer()
+        try:
+            if not self._write(self._current.handle, b"\n"):
+                return self._broken
+        except OSError as error:
+            return f"it cannot be written: {error.strerror}"
+        self._current.written += 1
+        if self._timer() - began <= self._bound:
+            self._broken = ""
+        return self._broken
+
     def _refuse(self, trouble: str) -> None:
         self.counts.refused += 1
         if trouble != self._broken:
@@ -297,7 +313,7 @@ class Spool:
                 # A line that a killed process did not finish: its plaintext never left.
                 segment.flushed = segment.written
                 return
-            events = [event for line in block[:whole].splitlines() if (event := _event(line))]
+            events = [event for line in block[:whole].splitlines() if line and (event := _event(line))]
             if events:
                 await audit.add(events)
             segment.flushed += whole
@@ -323,5 +339,5 @@ def _event(line: bytes) -> Event | None:
             generation=0,
         )
     except (ValueError, TypeError):
-        _log.error("a line of the audit spool is none")  # noqa: TRY400 - the line may hold anything
+        _log.error("a line of the audit spool is none")
         return None

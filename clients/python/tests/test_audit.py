@@ -21,6 +21,7 @@ from tenantvault.audit import (
     Export,
     Head,
     Link,
+    Prover,
     check_signature,
     event_hash,
     head_message,
@@ -325,6 +326,34 @@ def test_a_chain_is_proved_as_it_comes() -> None:
     with pytest.raises(Broken):
         prove(coming(), signed(EXAMPLE), check_signature)
     assert [1, 3] == taken
+
+
+@given(chains())
+def test_a_prover_tells_how_far_it_is_and_goes_on_there(links: list[Link]) -> None:
+    prover = Prover(ORG)
+    for link in links:
+        prover.add(link)
+        assert (link.sequence, link.hash) == (prover.count, prover.last)
+        resumed = Prover(ORG, prover.count, prover.last)
+
+    assert len(links) == resumed.end(signed(links), check_signature) == prover.end(signed(links), check_signature)
+
+
+@given(chains(at_least=2))
+def test_what_a_prover_refused_changes_nothing_in_it(links: list[Link]) -> None:
+    prover = Prover(ORG)
+    with pytest.raises(Broken):
+        prover.add(links[1])
+    for link in links:
+        prover.add(link)
+
+    assert len(links) == prover.end(signed(links), check_signature)
+
+
+def test_an_empty_chain_has_its_orgs_head_or_none() -> None:
+    assert 0 == Prover(ORG).end(None, check_signature) == Prover(ORG).end(signed([]), check_signature)
+    with pytest.raises(Broken):
+        Prover("globex").end(signed([]), check_signature)
 
 
 def test_the_vaults_own_chain_is_no_orgs() -> None:

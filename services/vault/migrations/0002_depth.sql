@@ -110,9 +110,16 @@ GRANT SELECT, INSERT, UPDATE ON audit_heads TO tenantvault_app;
 GRANT SELECT, INSERT, UPDATE (master_key_id, wrapped_key) ON signing_keys TO tenantvault_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON vaults TO tenantvault_app;
 
--- Look-ups across orgs: which orgs' keys are still to be wrapped anew, or sealed away from. Names and counts, no keys.
+-- Look-ups across orgs: what has moved on, and which orgs' keys are still to be wrapped anew, or sealed away from.
+-- Names and counts, no keys.
 GRANT SELECT (org_id, master_key_id, is_current, destroyed_at) ON org_keys TO tenantvault_lookup;
 CREATE POLICY lookup ON org_keys FOR SELECT TO tenantvault_lookup USING (true);
+GRANT SELECT (org_id, generation) ON orgs TO tenantvault_lookup;
+CREATE POLICY lookup ON orgs FOR SELECT TO tenantvault_lookup USING (true);
+
+CREATE FUNCTION generations_of(wanted_orgs text[]) RETURNS TABLE (org_id text, generation bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT o.org_id, o.generation FROM public.orgs o WHERE o.org_id = ANY(wanted_orgs) $$;
 
 CREATE FUNCTION orgs_under_other_master_keys(wanted_master text, after_org text, at_most int) RETURNS SETOF text
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -135,8 +142,8 @@ DO $$
 DECLARE
     look_up text;
 BEGIN
-    FOREACH look_up IN ARRAY ARRAY['orgs_under_other_master_keys(text, text, int)', 'org_keys_by_master_key()',
-                                   'orgs_with_old_keys(text, int)'] LOOP
+    FOREACH look_up IN ARRAY ARRAY['generations_of(text[])', 'orgs_under_other_master_keys(text, text, int)',
+                                   'org_keys_by_master_key()', 'orgs_with_old_keys(text, int)'] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO tenantvault_lookup', look_up);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', look_up);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO tenantvault_app', look_up);
@@ -146,6 +153,7 @@ REVOKE CREATE ON SCHEMA public FROM tenantvault_lookup;
 
 -- The read path: one call, one round trip, for one credential or many. The context is set for the call's own
 -- transaction, for one org after the other. What is inactive is told as such, with its proof and without its record.
+-- Stable, so that all of it is of one moment: a resource's row must fit the pointer that it is proved against.
 DROP FUNCTION resolve_resource(text, text, text);
 DROP FUNCTION read_credential(text, text, boolean);
 
@@ -159,7 +167,7 @@ CREATE FUNCTION read_credentials(wanted_orgs text[], wanted_providers text[], ne
                    record_key_id text, record_master_key_id text, record_wrapped_key bytea,
                    previous_record bytea,
                    previous_key_id text, previous_master_key_id text, previous_wrapped_key bytea)
-    LANGUAGE plpgsql SECURITY INVOKER
+    LANGUAGE plpgsql STABLE SECURITY INVOKER
     AS $$
 #variable_conflict use_column
 BEGIN
@@ -200,7 +208,7 @@ END $$;
 -- is named, if one is. An unknown resource takes the same steps with no org.
 CREATE FUNCTION resolve_resources(wanted_kinds text[], wanted_ids text[])
     RETURNS TABLE (place int, org_id text, provider text, role text, mac bytea)
-    LANGUAGE plpgsql SECURITY INVOKER
+    LANGUAGE plpgsql STABLE SECURITY INVOKER
     AS $$
 #variable_conflict use_column
 BEGIN
@@ -227,7 +235,7 @@ CREATE FUNCTION resolve_credentials(wanted_kinds text[], wanted_ids text[], want
                    record_key_id text, record_master_key_id text, record_wrapped_key bytea,
                    previous_record bytea,
                    previous_key_id text, previous_master_key_id text, previous_wrapped_key bytea)
-    LANGUAGE plpgsql SECURITY INVOKER
+    LANGUAGE plpgsql STABLE SECURITY INVOKER
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -245,18 +253,6 @@ BEGIN
               FROM public.read_credentials(
                        array_fill(hit.org_id, ARRAY[CASE WHEN wanted_provider <> hit.provider THEN 2 ELSE 1 END]),
                        ARRAY[hit.provider, wanted_provider], false) r;
-    END LOOP;
-END $$;
-
--- What changed meanwhile: the generation of each org.
-CREATE FUNCTION generations_of(wanted_orgs text[]) RETURNS TABLE (org_id text, generation bigint)
-    LANGUAGE plpgsql SECURITY INVOKER
-    AS $$
-#variable_conflict use_column
-BEGIN
-    FOR i IN 1 .. cardinality(wanted_orgs) LOOP
-        PERFORM set_config('tenantvault.org_id', wanted_orgs[i], true);
-        RETURN QUERY SELECT o.org_id, o.generation FROM public.orgs o WHERE o.org_id = wanted_orgs[i];
     END LOOP;
 END $$;
 

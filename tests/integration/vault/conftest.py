@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import grpc.aio
@@ -20,12 +21,17 @@ import pytest
 from deploy.local.authority import DevelopmentAuthority
 from services.rpc import logs
 from services.rpc.server import RpcServer
-from services.vault.main import assemble
+from services.vault import main
+from services.vault.fleet import Sync
+from tenantvault._status import FailedCall, from_status
 from tenantvault.channel import call, open_channel
 from tenantvault.v1 import access_service_pb2 as access_pb
+from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceStub
+from tenantvault.v1.admin_service_pb2_grpc import VaultAdminServiceStub
 from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceStub
 from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
 from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceStub
@@ -34,6 +40,7 @@ from tests.integration.conftest import Database
 if TYPE_CHECKING:
     # They are in the stubs only.
     from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceAsyncStub
+    from tenantvault.v1.admin_service_pb2_grpc import VaultAdminServiceAsyncStub
     from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceAsyncStub
     from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceAsyncStub
     from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceAsyncStub
@@ -61,6 +68,7 @@ class RunningVault:
     server: RpcServer
     authority: DevelopmentAuthority
     environ: dict[str, str]
+    sync: Sync
     _stack: contextlib.AsyncExitStack
     _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
@@ -73,14 +81,31 @@ class RunningVault:
     async def access(self, peer: str = "voice-agent") -> "CredentialAccessServiceAsyncStub":
         return CredentialAccessServiceStub(await self.channel(peer))
 
-    async def directory(self) -> "OrgDirectoryServiceAsyncStub":
-        return OrgDirectoryServiceStub(await self.channel("webhook-processor"))
+    async def directory(self, peer: str = "webhook-processor") -> "OrgDirectoryServiceAsyncStub":
+        return OrgDirectoryServiceStub(await self.channel(peer))
 
-    async def status(self) -> "IntegrationStatusServiceAsyncStub":
-        return IntegrationStatusServiceStub(await self.channel("gateway"))
+    async def status(self, peer: str = "gateway") -> "IntegrationStatusServiceAsyncStub":
+        return IntegrationStatusServiceStub(await self.channel(peer))
 
-    async def store(self) -> "IntegrationStoreServiceAsyncStub":
-        return IntegrationStoreServiceStub(await self.channel("provider"))
+    async def store(self, peer: str = "provider") -> "IntegrationStoreServiceAsyncStub":
+        return IntegrationStoreServiceStub(await self.channel(peer))
+
+    async def admin(self, peer: str = "operator") -> "VaultAdminServiceAsyncStub":
+        return VaultAdminServiceStub(await self.channel(peer))
+
+    async def in_sync(self) -> None:
+        """Return when it hears the other vaults, so that it serves from memory."""
+
+        async def hears() -> bool:
+            return time.monotonic() < self.sync.fresh_until
+
+        await eventually(hears)
+
+    def count(self, metric: str, outcome: str) -> float:
+        """A number of its metrics, e.g. of `tenantvault_violations`."""
+        number = self.server._telemetry.registry.get_sample_value(f"{metric}_total", {"outcome": outcome})
+        assert number is not None, (metric, outcome)
+        return number
 
     async def put(self, org: str, credential: pb.Credential = VAPI, *, expected: int = 0) -> int:
         request = store_pb.PutCredentialRequest(org_id=org, credential=credential, expected_version=expected)
@@ -103,20 +128,84 @@ class RunningVault:
         request = access_pb.GetCredentialRequest(org_id=org, provider=provider)
         return (await call((await self.access()).GetCredential, request)).credential
 
+    async def freeze(self, org: str) -> int:
+        return (await call((await self.admin()).FreezeOrg, admin_pb.FreezeOrgRequest(org_id=org))).generation
+
+    async def unfreeze(self, org: str) -> int:
+        return (await call((await self.admin()).UnfreezeOrg, admin_pb.UnfreezeOrgRequest(org_id=org))).generation
+
+    async def shred(self, org: str) -> int:
+        request = admin_pb.ShredOrgRequest(org_id=org, confirm_org_id=org)
+        return (await call((await self.admin()).ShredOrg, request)).generation
+
+    async def diagnosis(self) -> dict[str, str]:
+        """What each self-check finds now: its problem, empty when it passes."""
+        answer = await call((await self.admin()).Diagnose, admin_pb.DiagnoseRequest())
+        assert all(finding.passed == (not finding.problem) for finding in answer.findings)
+        return {finding.check: finding.problem for finding in answer.findings}
+
+    async def verdict(self, org: str) -> admin_pb.VerifyAuditResponse:
+        """What comes of proving a chain."""
+        return await call((await self.admin()).VerifyAudit, admin_pb.VerifyAuditRequest(org_id=org))
+
+    async def events(self, org: str, action: str = "", **more: Any) -> list[status_pb.AuditEvent]:
+        """What is in the audit by now, newest first."""
+        request = status_pb.ListAuditEventsRequest(org_id=org, action=action, page_size=1000, **more)
+        return list((await call((await self.status("operator")).ListAuditEvents, request)).events)
+
+    async def events_when(self, org: str, action: str, number: int) -> list[status_pb.AuditEvent]:
+        """The events of an action, newest first, once there are so many: those of reads come a moment later."""
+        found: list[status_pb.AuditEvent] = []
+
+        async def are_there() -> bool:
+            found[:] = await self.events(org, action)
+            return len(found) >= number
+
+        await eventually(are_there)
+        assert number == len(found), found
+        return found
+
+
+async def answers(calling: Any) -> list[Any]:
+    """All answers of a call whose answers stream; a failure is the error that it stands for."""
+    try:
+        return [answer async for answer in calling]
+    except grpc.aio.AioRpcError as error:
+        raise from_status(cast("FailedCall", error)) from None
+
 
 @contextlib.asynccontextmanager
 async def running_vault(
     environ: dict[str, str], authority: DevelopmentAuthority, *, ready: bool = True
 ) -> AsyncIterator[RunningVault]:
-    """With `ready`, it has passed its self-check once; it is not checked again by itself."""
-    async with assemble(environ) as server, contextlib.AsyncExitStack() as stack:
-        port = await server.start()
-        try:
-            if ready:
-                assert await server.check()
-            yield RunningVault(f"localhost:{port}", server, authority, environ, stack)
-        finally:
-            await server.stop(grace=1.0)
+    """With `ready`, it has passed its self-check once and hears the other vaults; it is not checked again by itself."""
+    async with contextlib.AsyncExitStack() as outer:
+        server, sync = await _assembled(outer, environ)
+        async with contextlib.AsyncExitStack() as stack:
+            port = await server.start()
+            try:
+                vault = RunningVault(f"localhost:{port}", server, authority, environ, sync, stack)
+                if ready:
+                    assert await server.check()
+                    await vault.in_sync()
+                yield vault
+            finally:
+                await server.stop(grace=1.0)
+
+
+async def _assembled(stack: contextlib.AsyncExitStack, environ: dict[str, str]) -> tuple[RpcServer, Sync]:
+    """The vault of these settings, and its own word on whether it hears the others."""
+    made: list[Sync] = []
+
+    def kept() -> Sync:
+        made.append(Sync())
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "Sync", kept)
+        server = await stack.enter_async_context(main.assemble(environ))
+    [sync] = made
+    return server, sync
 
 
 @pytest.fixture
@@ -134,7 +223,8 @@ def vault_settings(database: Database, authority: DevelopmentAuthority) -> dict[
         "TENANTVAULT_TLS_CA": str(tls.authorities),
         "TENANTVAULT_DATABASE_URL": database.app_url,
         "TENANTVAULT_MASTER_KEYS": database.master_keys,
-        "TENANTVAULT_AUDIT_SPOOL": tempfile.mkdtemp(prefix="tv-spool-"),
+        # Beside the certificates, whose folder goes with the tests.
+        "TENANTVAULT_AUDIT_SPOOL": tempfile.mkdtemp(prefix="spool-", dir=tls.certificate.parent),
     }
 
 
@@ -190,6 +280,19 @@ async def held(database: Database, table: str = "org_credentials") -> AsyncItera
         async with db.transaction():
             await db.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             yield
+    finally:
+        await db.close()
+
+
+async def forced(database: Database, statements: str, *arguments: object) -> None:
+    """Run statements as the superuser with every constraint and trigger off, as an attacker of the database would."""
+    db = await asyncpg.connect(database.admin_url)
+    try:
+        async with db.transaction():
+            await db.execute("SET LOCAL session_replication_role = replica")
+            for part in filter(None, map(str.strip, statements.split(";"))):
+                used = [argument for number, argument in enumerate(arguments, 1) if f"${number}" in part]
+                await db.execute(part, *used)
     finally:
         await db.close()
 

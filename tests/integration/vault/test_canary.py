@@ -11,13 +11,13 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from prometheus_client import generate_latest
 
 from deploy.local.authority import DevelopmentAuthority
 from deploy.local.postgres import EmbeddedPostgres
 from services.rpc.telemetry import Telemetry
 from tenantvault.channel import call
-from tenantvault.errors import TenantVaultError
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import store_service_pb2 as store_pb
@@ -29,9 +29,10 @@ from tests.integration.vault.conftest import (
     running_vault,
     vault_settings,
 )
-from tests.integration.vault.contract import METHODS, filled, stub
+from tests.integration.vault.contract import METHODS, PLAINTEXT, bytes_of, filled, raw, stub
 
 CANARY = "canary5e7d9b31"
+SECRETS = {pb.PROVIDER_VAPI: "api_key", pb.PROVIDER_TWILIO: "auth_token"}
 # As a dump, a hexadecimal column or an encoded field would show it, whatever its place in the bytes is.
 SHAPES = (
     CANARY,
@@ -39,7 +40,7 @@ SHAPES = (
     CANARY.encode().hex(),
     *(base64.b64encode(b"x" * offset + CANARY.encode()).decode()[4:16] for offset in range(3)),
 )
-PEERS = ("provider", "voice-agent", "gateway", "stranger")
+PEERS = ("provider", "voice-agent", "webhook-processor", "gateway", "operator", "stranger")
 
 
 def planted() -> list[pb.Credential]:
@@ -59,23 +60,27 @@ def planted() -> list[pb.Credential]:
 
 @dataclass
 class Seen:
-    """Everything that callers were told."""
+    """Everything that callers were told, but for the plaintext that they may have."""
 
     texts: list[str] = field(default_factory=list)
 
-    async def call(self, calling: Any, request: Any) -> None:
-        with contextlib.suppress(TenantVaultError):
-            await self._raw(calling, request)
-
-    async def _raw(self, calling: Any, request: Any) -> None:
+    async def call(self, calling: Any, request: Any, *, hands_out: bool = False) -> None:
         try:
-            await calling(request, timeout=5)
+            answer = await calling(request, timeout=5)
         except grpc.aio.AioRpcError as error:
             self.texts.append(f"{error!r} {error.details()} {error.debug_error_string()} {error.trailing_metadata()}")
+        else:
+            if not hands_out:
+                data = answer if isinstance(answer, bytes) else bytes_of(answer)
+                self.texts.append(f"{answer!r} {data.hex()} {base64.b64encode(data).decode()}")
 
 
 @pytest.fixture
-def database(fresh_database: Database) -> Database:
+async def database(fresh_database: Database) -> Database:
+    """Its server logs every statement, as far as a vault puts up with: without parameters."""
+    [row] = await fresh_database.admin("SELECT current_database() AS name")
+    for setting in ("log_statement = 'all'", "log_min_duration_statement = 0", "log_parameter_max_length = 0"):
+        await fresh_database.admin(f"ALTER DATABASE {row['name']} SET {setting}")
     return fresh_database
 
 
@@ -93,57 +98,70 @@ async def dumped(database: Database) -> str:
         "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
         " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
     )
-    assert 9 <= len(tables)
+    assert 13 <= len(tables)
     rows = [row for table in tables for row in await database.admin(f"SELECT t::text AS row FROM {table['name']} t")]
     queries = await database.admin("SELECT query AS row FROM pg_stat_activity WHERE query IS NOT NULL")
     return "\n".join(row["row"] for row in [*rows, *queries])
 
 
-async def test_a_planted_secret_is_nowhere_but_where_it_was_asked_for(
-    vault: RunningVault, database: Database, journal: Journal, postgres: EmbeddedPostgres, telemetry: Telemetry
-) -> None:
-    seen = Seen()
+async def live(vault: RunningVault, credential: pb.Credential) -> list[pb.Credential]:
+    """It goes in, comes out, is replaced, verified, disconnected, reconnected, rolled back to; what came out."""
     store, access = await vault.store(), await vault.access()
-    got = []
+    kind = str(credential.WhichOneof("kind"))
+    provider = pb.PROVIDER_TWILIO if kind == "twilio" else pb.PROVIDER_VAPI
+    at: dict[str, Any] = {"org_id": (org := f"org-{kind}"), "provider": provider}
+    await vault.connect(org, resource := assistant(), credential=credential)
+    get = access_pb.GetCredentialRequest(**at)
+    resolve = access_pb.ResolveCredentialRequest(
+        kind=resource.kind, resource_id=resource.resource_id, provider=provider
+    )
+    batch = access_pb.BatchGetCredentialsRequest(keys=[access_pb.CredentialKey(**at)])
+    got = [(await call(access.GetCredential, get)).credential.credential for _ in range(2)]
+    got.append((await call(access.ResolveCredential, resolve)).credential.credential)
+    got.append((await call(access.BatchGetCredentials, batch)).outcomes[0].credential.credential)
+    await vault.put(org, credential, expected=1)
+    await call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1, error="Refused."))
+    await call(store.Disconnect, store_pb.DisconnectRequest(**at))
+    await vault.put(org, credential, expected=1)
+    await call(store.Reconnect, store_pb.ReconnectRequest(**at))
+    # A newer version with its overlap, back to the first, and the newer one is destroyed.
+    other = pb.Credential.FromString(credential.SerializeToString())
+    setattr(getattr(other, kind), SECRETS[provider], f"other-{CANARY}-8888")
+    newer = await vault.connect(org, resource, credential=other, expected=2)
+    get.include_previous = True
+    both = (await call(access.GetCredential, get)).credential
+    assert other == both.credential
+    got.append(both.previous.credential)
+    back = store_pb.RollBackCredentialRequest(**at, version=1, expected_version=newer)
+    await call(store.RollBackCredential, back)
+    await call(store.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=newer))
+    return got
 
-    # It goes in, comes out, is replaced, verified, disconnected and reconnected.
-    for credential in planted():
-        org = f"org-{credential.WhichOneof('kind')}"
-        provider = pb.PROVIDER_TWILIO if credential.WhichOneof("kind") == "twilio" else pb.PROVIDER_VAPI
-        at: dict[str, Any] = {"org_id": org, "provider": provider}
-        await vault.connect(org, resource := assistant(), credential=credential)
-        get = access_pb.GetCredentialRequest(**at)
-        resolve = access_pb.ResolveCredentialRequest(
-            kind=resource.kind, resource_id=resource.resource_id, provider=provider
-        )
-        got += [(await call(access.GetCredential, get)).credential.credential for _ in range(2)]
-        got.append((await call(access.ResolveCredential, resolve)).credential.credential)
-        await vault.put(org, credential, expected=1)
-        await call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1, error="Refused."))
-        await call(store.Disconnect, store_pb.DisconnectRequest(**at))
-        await vault.put(org, credential, expected=1)
-        await call(store.Reconnect, store_pb.ReconnectRequest(**at))
-    assert [credential for credential in planted() for _ in range(3)] == got
 
-    # Every method for every peer, with every credential, well-formed and not.
+async def ask_everything(vault: RunningVault, seen: Seen) -> None:
+    """Every method for every peer, with every credential, well-formed and not."""
     for peer in PEERS:
         channel: Any = await vault.channel(peer)
         for path, method in METHODS.items():
+            hands_out = path in PLAINTEXT
             for org in ("org-vapi", f"BAD {CANARY}", ""):
                 request = filled(method, org)
                 for planting in planted() if hasattr(request, "credential") else [None]:
                     if planting is not None:
                         request.credential.CopyFrom(planting)
-                    await seen.call(stub(channel, method), request)
-                    await seen.call(
-                        channel.unary_unary(path), request.SerializeToString() + b"\x0a\x7f" + CANARY.encode()
-                    )
-            await seen.call(channel.unary_unary(path), CANARY.encode())
-            await seen.call(channel.unary_unary(path), b"\x12\x40" + (CANARY * 4).encode())
+                    await seen.call(stub(channel, method), request, hands_out=hands_out)
+                    damaged = request.SerializeToString() + b"\x0a\x7f" + CANARY.encode()
+                    await seen.call(raw(channel, method), damaged, hands_out=hands_out)
+            await seen.call(raw(channel, method), CANARY.encode())
+            await seen.call(raw(channel, method), b"\x12\x40" + (CANARY * 4).encode())
             metadata = (("x-request-id", CANARY), ("authorization", CANARY))
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await stub(channel, method)(filled(method, "org-vapi"), timeout=5, metadata=metadata[1:])
+    await vault.unfreeze("org-vapi")
 
+
+async def ask_for_trouble(vault: RunningVault, database: Database, journal: Journal, seen: Seen) -> None:
+    store, access = await vault.store(), await vault.access()
     # Secrets that are no good: too long, unprintable.
     for bad in (f"{CANARY}\0{CANARY}-9999", CANARY * 2000, f"{CANARY}\n"):
         request = store_pb.PutCredentialRequest(
@@ -152,22 +170,34 @@ async def test_a_planted_secret_is_nowhere_but_where_it_was_asked_for(
         await seen.call(store.PutCredential, request)
 
     # A database that refuses: its errors quote the row; and one whose records are damaged.
+    new = store_pb.PutCredentialRequest(org_id="org-new", credential=planted()[0])
     await database.admin("ALTER TABLE credential_versions ADD CONSTRAINT never CHECK (version < 0) NOT VALID")
-    await seen.call(store.PutCredential, store_pb.PutCredentialRequest(org_id="org-new", credential=planted()[0]))
+    await seen.call(store.PutCredential, new)
     assert 1 == len(journal.events("a handler failed"))
     await database.admin("ALTER TABLE credential_versions DROP CONSTRAINT never")
-    await database.admin(
-        "UPDATE org_credentials SET encrypted_config = overlay(encrypted_config PLACING '\\x00' FROM 90)"
-    )
-    await call(
-        store.RecordVerification,
-        store_pb.RecordVerificationRequest(org_id="org-vapi", provider=pb.PROVIDER_VAPI, version=1),
-    )
-    await seen.call(access.GetCredential, access_pb.GetCredentialRequest(org_id="org-vapi", provider=pb.PROVIDER_VAPI))
+    for table in ("org_credentials", "credential_versions"):
+        await database.admin(
+            f"UPDATE {table} SET encrypted_config = overlay(encrypted_config PLACING '\\x00' FROM 90)"
+            " WHERE encrypted_config <> ''"
+        )
+    uncached = access_pb.GetCredentialRequest(org_id="org-vapi", provider=pb.PROVIDER_VAPI, max_staleness=Duration())
+    await seen.call(access.GetCredential, uncached)
     assert journal.events("a record does not open")
+    await vault.events_when("org-vapi", "integrity.violation", 1)
     await database.admin("ALTER TABLE org_credentials RENAME TO elsewhere")
-    await seen.call(store.PutCredential, store_pb.PutCredentialRequest(org_id="org-new", credential=planted()[0]))
+    await seen.call(store.PutCredential, new)
     await vault.server.check()
+
+
+async def test_a_planted_secret_is_nowhere_but_where_it_was_asked_for(
+    vault: RunningVault, database: Database, journal: Journal, postgres: EmbeddedPostgres, telemetry: Telemetry
+) -> None:
+    seen = Seen()
+    for credential in planted():
+        assert [credential] * 5 == await live(vault, credential)
+    await ask_everything(vault, seen)
+    assert [] == journal.events("a handler failed")
+    await ask_for_trouble(vault, database, journal, seen)
 
     places = {
         "the log": journal.text,
@@ -175,16 +205,26 @@ async def test_a_planted_secret_is_nowhere_but_where_it_was_asked_for(
         "the metrics": generate_latest(telemetry.registry).decode(),
         "the tables": await dumped(database),
         "PostgreSQL's log": server_log(postgres),
+        "the audit spool": written(vault.environ["TENANTVAULT_AUDIT_SPOOL"]),
     }
-    assert len(seen.texts) > 200
+    assert len(seen.texts) > 500
     assert {} == {
         place: [text[max(0, text.index(shape) - 80) :][:200] for shape in SHAPES if shape in text]
         for place, text in places.items()
         if any(shape in text for shape in SHAPES)
     }
+    # Each place was looked into when there was something in it.
     assert 'peer="stranger"' in places["the metrics"]
-    assert "credential_versions" in places["PostgreSQL's log"]
+    assert "INSERT INTO credential_versions" in places["PostgreSQL's log"]
+    assert "org-vapi" not in places["PostgreSQL's log"]
     assert "••••9999" in places["the tables"]
+    assert "credential.get" in places["the audit spool"]
+    assert "credential.activate" in places["what callers were told"]
+
+
+def written(folder: str) -> str:
+    """The lines in the spool's files, those that are in the audit by now too."""
+    return "\n".join(path.read_text("utf-8", "replace") for path in Path(folder).glob("*.spool"))
 
 
 def server_log(postgres: EmbeddedPostgres) -> str:

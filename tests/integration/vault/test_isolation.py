@@ -1,7 +1,9 @@
 """The two walls between orgs: row-level security, and each org's own key."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,18 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deploy.local.authority import DevelopmentAuthority
-from services.vault.credential import Origin, RecordName
-from services.vault.postgres import PostgresStore, open_pool
+from services.vault import org as rules
+from services.vault.audit import SigningKey, event_of
+from services.vault.credential import Origin, Record, RecordName, Resource
+from services.vault.database import open_pool
+from services.vault.envelope import Envelope
+from services.vault.fleet import Alone
+from services.vault.keeper import Change, Held, Keeper
+from services.vault.keyring import Keyring
+from services.vault.postgres import PostgresStore
+from services.vault.postgres_audit import PostgresAudit
+from services.vault.postgres_keys import PostgresKeys
+from services.vault.seal import Unreadable
 from tenantvault.channel import call
 from tenantvault.errors import CredentialUnreadable, ResourceNotFound, VersionConflict
 from tenantvault.v1 import access_service_pb2 as access_pb
@@ -25,8 +37,12 @@ from tests.integration.vault.conftest import (
     Journal,
     RunningVault,
     assistant,
+    eventually,
+    forced,
+    held,
     running_vault,
     vault_settings,
+    waiting_for_locks,
 )
 
 TENANT_TABLES = (
@@ -36,8 +52,11 @@ TENANT_TABLES = (
     "org_credentials",
     "assistant_org_mapping",
     "audit_events",
+    "audit_heads",
     "work",
 )
+# From before the chain; nothing of the vault reads or writes it any more.
+LEFT_BEHIND = "audit_events_unchained"
 
 
 @pytest.fixture
@@ -85,7 +104,14 @@ async def test_every_table_with_an_org_is_known_here(database: Database) -> None
         "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'public'"
         " AND column_name = 'org_id'"
     )
-    assert set(TENANT_TABLES) == {row["table_name"] for row in rows}
+    assert {*TENANT_TABLES, LEFT_BEHIND} == {row["table_name"] for row in rows}
+
+
+async def test_the_events_from_before_the_chain_are_out_of_the_vaults_reach(filled: Filled, app: Any) -> None:
+    await context(app, filled.org)
+    for statement in (f"SELECT * FROM {LEFT_BEHIND}", f"DELETE FROM {LEFT_BEHIND}", f"TRUNCATE {LEFT_BEHIND}"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+            await app.execute(statement)
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
@@ -114,7 +140,9 @@ async def test_with_a_context_there_are_that_orgs_rows_only(filled: Filled, app:
         assert 0 == await app.fetchval(f"SELECT count(*) FROM {table}")
 
 
-@pytest.mark.parametrize("table", ["orgs", "org_keys", "org_credentials", "assistant_org_mapping", "work"])
+@pytest.mark.parametrize(
+    "table", ["orgs", "org_keys", "org_credentials", "assistant_org_mapping", "audit_heads", "work"]
+)
 async def test_another_orgs_rows_cannot_be_changed(filled: Filled, app: Any, database: Database, table: str) -> None:
     before = await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", filled.other_org)
     await context(app, filled.org)
@@ -154,6 +182,28 @@ async def test_what_is_immutable_cannot_be_changed_by_the_vault_itself(filled: F
 
 
 @pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("credential_versions", {"key_id", "encrypted_config", "activated_at", "destroyed_at"}),
+        ("audit_events", set()),
+        ("signing_keys", {"master_key_id", "wrapped_key"}),
+        ("master_keys", {"state"}),
+        ("schema_migrations", set()),
+    ],
+)
+async def test_of_what_stays_the_vault_itself_can_change_no_more_than_it_must(
+    filled: Filled, app: Any, table: str, columns: set[str]
+) -> None:
+    rows = await app.fetch(
+        "SELECT column_name AS name, has_column_privilege($1, column_name, 'UPDATE') AS may"
+        "  FROM information_schema.columns WHERE table_name = $1 AND table_schema = 'public'",
+        table,
+    )
+    assert columns == {row["name"] for row in rows if row["may"]}
+    assert not await app.fetchval("SELECT has_table_privilege($1, 'DELETE, TRUNCATE')", table)
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         *(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY" for table in TENANT_TABLES),
@@ -177,6 +227,10 @@ async def test_what_is_immutable_cannot_be_changed_by_the_vault_itself(filled: F
         "UPDATE schema_migrations SET checksum = ''",
         "DELETE FROM master_keys",
         "UPDATE master_keys SET fingerprint = ''",
+        "UPDATE signing_keys SET public_key = ''",
+        "DELETE FROM signing_keys",
+        "DELETE FROM audit_heads",
+        "CREATE OR REPLACE FUNCTION keep_audit_events() RETURNS void LANGUAGE sql AS ''",
         "COPY org_credentials TO PROGRAM 'cat'",
         "SET session_replication_role = replica",
     ],
@@ -228,6 +282,8 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await db.fetch("SELECT mac FROM assistant_org_mapping")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await db.fetch("SELECT wrapped_key FROM org_keys")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await db.execute("UPDATE assistant_org_mapping SET org_id = ''")
     finally:
         await db.close()
@@ -236,9 +292,32 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
         "       has_function_privilege('public', p.oid, 'EXECUTE') AS everybody"
         "  FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
     )
-    assert [("org_of_resource", "tenantvault_lookup", ["search_path=pg_catalog, pg_temp"], False)] == [
-        (row["proname"], row["owner"], row["proconfig"], row["everybody"]) for row in functions if row["prosecdef"]
-    ]
+    definers = {row["proname"]: tuple(row.values())[2:] for row in functions if row["prosecdef"]}
+    assert {"org_of_resource", "orgs_under_other_master_keys", "org_keys_by_master_key", "orgs_with_old_keys"} == set(
+        definers
+    )
+    assert {("tenantvault_lookup", ("search_path=pg_catalog, pg_temp",), False)} == {
+        (owner, tuple(config), everybody) for owner, config, everybody in definers.values()
+    }
+
+
+async def test_the_look_ups_for_rotations_give_names_and_counts_and_no_key(
+    filled: Filled, app: Any, database: Database
+) -> None:
+    others = await app.fetch("SELECT * FROM orgs_under_other_master_keys('none', '', 1000) AS org_id")
+    assert {filled.org, filled.other_org} <= {row["org_id"] for row in others}
+    counts = await app.fetch("SELECT * FROM org_keys_by_master_key()")
+    assert [{"master_key_id", "org_keys"}] == [set(row.keys()) for row in counts]
+    old = await app.fetch("SELECT * FROM orgs_with_old_keys('', 1000) AS org_id")
+    assert not {filled.org, filled.other_org} & {row["org_id"] for row in old}
+    # What they lead to is read within the org's own context, of each org for itself.
+    wanted = [filled.other_org, "hooli", filled.org]
+    kept = await app.fetch("SELECT * FROM keys_of_orgs($1)", wanted)
+    own = await database.admin(
+        "SELECT org_id, key_id, master_key_id, wrapped_key FROM org_keys WHERE org_id = ANY($1) ORDER BY org_id DESC",
+        wanted,
+    )
+    assert [list(row.values()) for row in own] == [list(row.values()) for row in kept]
 
 
 async def test_a_temporary_table_does_not_come_between(filled: Filled, app: Any) -> None:
@@ -250,8 +329,9 @@ async def test_a_temporary_table_does_not_come_between(filled: Filled, app: Any)
     )
     await app.execute("CREATE TEMP TABLE org_credentials AS SELECT 'hooli' AS org_id, 'vapi' AS provider")
     assert await app.fetchval("SELECT org_of_resource('vapi_assistant', 'x')") is None
-    assert [] == await app.fetch("SELECT * FROM read_credential('hooli', 'vapi', false)")
-    assert 1 == len(await app.fetch("SELECT * FROM read_credential($1, 'vapi', false)", filled.org))
+    assert [] == await app.fetch("SELECT * FROM read_credentials('{hooli}', '{vapi}', false)")
+    assert [] == await app.fetch("SELECT * FROM resolve_credentials('{vapi_assistant}', '{x}', 'vapi')")
+    assert 1 == len(await app.fetch("SELECT * FROM read_credentials($1, '{vapi}', false)", [filled.org]))
 
 
 class OneConnection:
@@ -270,41 +350,72 @@ class OneConnection:
 NOTHING = ("", 0, False)
 
 
-async def test_no_context_stays_on_a_connection(
-    filled: Filled, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = OneConnection(database)
+async def test_no_context_stays_on_a_connection(database: Database, org: str, other_org: str) -> None:
+    one, ring = OneConnection(database), Keyring.parse(database.master_keys)
     async with one.pool:
-        store = PostgresStore(one.pool)
-        key = await store.org_key(filled.org)
-        assert key is not None
-        name, origin = RecordName(filled.org, "vapi", 2, key.key_id), Origin("provider")
-        [row] = await database.admin(
-            "SELECT kind, resource_id FROM assistant_org_mapping WHERE org_id = $1", filled.org
-        )
+        keys, envelope, origin = PostgresKeys(one.pool), Envelope(ring), Origin("provider")
+        chain = SigningKey(keys, ring, random=os.urandom).chain
+        store, audit = PostgresStore(one.pool, chain=chain), PostgresAudit(one.pool, chain=chain)
+        keeper = Keeper(store=store, envelope=envelope, vaults=Alone(), forget=lambda _: None, unreadable=Unreadable)
+        resource = Resource("vapi_assistant", str(uuid.uuid4()))
+        await keeper.put(org, "vapi", b"x", "", expected_version=0, origin=origin)
+        assert NOTHING == await one.left_over()
+        await keeper.activate(org, "vapi", 1, [resource], origin)
+        assert NOTHING == await one.left_over()
+        [stored] = await store.read([(org, "vapi")])
+        assert stored is not None
+        assert stored.key is not None
+        assert stored.record is not None
+        key, record = stored.key, stored.record
+        both = [event_of(origin, org_id=of, action="credential.get") for of in (org, other_org)]
 
-        async def broken() -> None:
-            await store.put(RecordName(filled.org, "vapi", 3, "no such key"), b"", "", origin)
+        def change(key_id: str) -> Awaitable[object]:
+            async def decide(held: Held) -> Change:
+                changed = rules.put(held.org, "vapi", held.org.pointers["vapi"].latest_version + 1)
+                return Change(changed=changed, name=RecordName(org, "vapi", changed.version, key_id), sealed=b"sealed")
+
+            return store.change(org, decide, origin, provider="vapi")
 
         async def cancelled() -> None:
-            task = asyncio.ensure_future(
-                store.put(RecordName(filled.org, "vapi", 3, key.key_id), b"sealed", "", origin)
-            )
-            await asyncio.sleep(0.001)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with held(database):
+                task = asyncio.ensure_future(change(key.key_id))
+                await eventually(lambda: waiting_for_locks(database, 1))
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
 
-        steps: dict[str, tuple[Callable[[], Any], Any]] = {
-            "read": (lambda: store.read(filled.org, "vapi"), None),
-            "read of nothing": (lambda: store.read(filled.org, "none"), None),
-            "resolve": (lambda: store.resolve_credential(row["kind"], row["resource_id"], "vapi"), None),
-            "resolve of nothing": (lambda: store.resolve(row["kind"], "none"), None),
-            "list": (lambda: store.integrations(filled.org), None),
-            "put": (lambda: store.put(name, b"sealed", "", origin), None),
-            "conflict": (lambda: store.put(name, b"sealed", "", origin), VersionConflict),
-            "database error": (broken, asyncpg.ForeignKeyViolationError),
+        async def exported() -> None:
+            assert [part async for part in audit.chain_of(org)]
+
+        elsewhere = Record(record.name, b"x", key)
+        steps: dict[str, tuple[Callable[[], Awaitable[object]], type[Exception] | None]] = {
+            "read": (lambda: store.read([(org, "vapi"), (other_org, "vapi")]), None),
+            "read of nothing": (lambda: store.read([(org, "none")]), None),
+            "resolve": (lambda: store.resolve([(resource.kind, resource.resource_id)], "vapi"), None),
+            "resolve of nothing": (lambda: store.resolve([(resource.kind, "none")], None), None),
+            "list": (lambda: store.integrations(org), None),
+            "versions": (lambda: store.versions(org, "vapi"), None),
+            "generations": (lambda: store.generations([org, other_org]), None),
+            "put": (lambda: keeper.put(org, "vapi", b"y", "", expected_version=1, origin=origin), None),
+            "conflict": (
+                lambda: keeper.put(org, "vapi", b"z", "", expected_version=1, origin=origin),
+                VersionConflict,
+            ),
+            "database error": (lambda: change("no such key"), asyncpg.ForeignKeyViolationError),
             "cancelled": (cancelled, None),
-            "lease": (lambda: store.acquire_lease(filled.org, "vapi", "worker", 1), None),
+            "lease": (lambda: store.acquire_lease(org, "vapi", "worker", 1), None),
+            "lease given back": (lambda: store.release_lease(org, "vapi", "worker"), None),
+            "events of two orgs": (lambda: audit.add(both), None),
+            "list of events": (lambda: audit.events(org), None),
+            "export": (exported, None),
+            "end of a chain": (lambda: audit.head(org), None),
+            "generation": (lambda: audit.generation(org), None),
+            "rotation of the org's key": (lambda: keeper.rotate_key(org, origin), None),
+            "records under old keys": (lambda: keys.records_under_old_keys(org, at_most=9), None),
+            "a record in the place of another": (lambda: keys.replace_record(record, elsewhere), None),
+            "old keys": (lambda: keys.destroy_old_keys(org), None),
+            "keys under other master keys": (lambda: keys.keys_under_others("none", after="", at_most=9), None),
+            "keys wrapped anew": (lambda: keys.rewrap([key], [key]), None),
         }
         for step, (act, error) in steps.items():
             if error is None:
@@ -321,19 +432,6 @@ async def unreadable(vault: RunningVault, org: str) -> None:
         with pytest.raises(CredentialUnreadable) as refused:
             await read
         assert CredentialUnreadable.sentence == refused.value.message
-
-
-async def forced(database: Database, statement: str, *arguments: object) -> None:
-    """Run statements as the superuser with every constraint and trigger off."""
-    db = await asyncpg.connect(database.admin_url)
-    try:
-        async with db.transaction():
-            await db.execute("SET LOCAL session_replication_role = replica")
-            for part in filter(None, map(str.strip, statement.split(";"))):
-                used = [argument for number, argument in enumerate(arguments, 1) if f"${number}" in part]
-                await db.execute(part, *used)
-    finally:
-        await db.close()
 
 
 CIPHERTEXT_ONLY = """
@@ -359,20 +457,24 @@ WITH_THE_KEY = (
 
 
 @pytest.mark.parametrize(
-    "theft",
-    [CIPHERTEXT_ONLY, WITH_THE_KEYS_NAME, WITH_THE_KEY],
+    ("theft", "found"),
+    [
+        (CIPHERTEXT_ONLY, "a record does not open"),
+        (WITH_THE_KEYS_NAME, "an org's key does not unwrap"),
+        (WITH_THE_KEY, "an org's key does not unwrap"),
+    ],
     ids=["ciphertext", "and the key's name", "and the key"],
 )
 async def test_a_row_that_was_copied_to_another_org_does_not_decrypt(
-    vault: RunningVault, database: Database, journal: Journal, org: str, other_org: str, theft: str
+    vault: RunningVault, database: Database, journal: Journal, org: str, other_org: str, theft: str, found: str
 ) -> None:
     await vault.connect(org)
     await vault.connect(other_org, credential=OTHER_VAPI)
     await forced(database, theft, org, other_org)
     await unreadable(vault, other_org)
     assert (await vault.get(org)).credential == VAPI
-    logged = journal.events("a record does not open")
-    assert [(other_org, "vapi", 1)] * 2 == [(line["org"], line["provider"], line["version"]) for line in logged]
+    logged = journal.events(found)
+    assert [(other_org, "vapi")] * 2 == [(line["org"], line["provider"]) for line in logged]
     for secret in (VAPI.vapi.api_key, OTHER_VAPI.vapi.api_key, "InvalidTag"):
         assert secret not in journal.text
 
@@ -417,28 +519,40 @@ async def test_a_row_that_was_moved_to_another_provider_does_not_decrypt(
 
 
 @pytest.mark.parametrize(
-    "theft",
+    ("theft", "involved"),
     [
-        """
-        UPDATE assistant_org_mapping m SET org_id = $2, key_id = k.key_id FROM org_keys k
-         WHERE m.org_id = $1 AND k.org_id = $2
-        """,
-        """
-        UPDATE assistant_org_mapping m SET org_id = $2, key_id = o.key_id, mac = o.mac FROM assistant_org_mapping o
-         WHERE m.org_id = $1 AND o.org_id = $2
-        """,
-        """
-        UPDATE assistant_org_mapping m SET org_id = $2 WHERE m.org_id = $1;
-        INSERT INTO org_keys SELECT $2, key_id, master_key_id, wrapped_key, false, created_at FROM org_keys
-         WHERE org_id = $1
-        """,
-        "UPDATE assistant_org_mapping SET mac = decode(repeat('00', 32), 'hex') WHERE org_id = $1 AND $2 <> ''",
-        "UPDATE assistant_org_mapping SET role = 'outbound' WHERE org_id = $1 AND $2 <> ''",
+        ("UPDATE assistant_org_mapping SET org_id = $2 WHERE org_id = $1", True),
+        (
+            """
+            UPDATE assistant_org_mapping m SET org_id = $2, mac = o.mac FROM assistant_org_mapping o
+             WHERE m.org_id = $1 AND o.org_id = $2
+            """,
+            True,
+        ),
+        (
+            """
+            UPDATE assistant_org_mapping m SET org_id = $2 WHERE m.org_id = $1;
+            INSERT INTO org_keys SELECT $2, key_id, master_key_id, wrapped_key, false, created_at FROM org_keys
+             WHERE org_id = $1
+            """,
+            True,
+        ),
+        (
+            "UPDATE assistant_org_mapping SET mac = decode(repeat('00', 32), 'hex') WHERE org_id = $1 AND $2 <> ''",
+            False,
+        ),
+        ("UPDATE assistant_org_mapping SET role = 'outbound' WHERE org_id = $1 AND $2 <> ''", False),
     ],
     ids=["moved", "with the other's proof", "with its key", "another proof", "another role"],
 )
 async def test_a_mapping_that_was_changed_by_sql_is_refused(
-    vault: RunningVault, database: Database, journal: Journal, org: str, other_org: str, theft: str
+    vault: RunningVault,
+    database: Database,
+    journal: Journal,
+    org: str,
+    other_org: str,
+    theft: str,
+    involved: bool,
 ) -> None:
     resource, theirs = assistant(), assistant()
     await vault.connect(org, resource)
@@ -447,15 +561,25 @@ async def test_a_mapping_that_was_changed_by_sql_is_refused(
     ask = access_pb.ResolveCredentialRequest(
         kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI
     )
-    with pytest.raises(ResourceNotFound) as refused:
-        await call((await vault.access()).ResolveCredential, ask)
-    assert ResourceNotFound.sentence == refused.value.message
     whose = directory_pb.ResolveOrgRequest(kind=resource.kind, resource_id=resource.resource_id)
-    with pytest.raises(ResourceNotFound):
-        await call((await vault.directory()).ResolveOrg, whose)
-    assert 2 == len(journal.events("a mapping's proof does not hold: its row was changed behind the vault's back"))
+    for refused in (
+        call((await vault.access()).ResolveCredential, ask),
+        call((await vault.directory()).ResolveOrg, whose),
+    ):
+        with pytest.raises(ResourceNotFound) as told:
+            await refused
+        assert ResourceNotFound.sentence == told.value.message
+    with pytest.raises(CredentialUnreadable):
+        await vault.get(org)
+    logged = journal.events("an integration's proof does not hold: its rows were changed by SQL")
+    assert {other_org, org} if involved else {org} == {line["org"] for line in logged}
     whose.resource_id = theirs.resource_id
-    assert other_org == (await call((await vault.directory()).ResolveOrg, whose)).org_id
+    if involved:
+        # Somebody wrote into its directory too: what it has there is not taken for its own.
+        with pytest.raises(ResourceNotFound):
+            await call((await vault.directory()).ResolveOrg, whose)
+    else:
+        assert other_org == (await call((await vault.directory()).ResolveOrg, whose)).org_id
 
 
 async def test_an_org_key_that_was_exchanged_seals_nothing(

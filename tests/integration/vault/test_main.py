@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tenantvault.errors import CredentialNotFound
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceStub
+from tests.integration.conftest import Database
+from tests.integration.vault.conftest import VAPI, RunningVault
 
 NOT_SERVING, SERVING = 2, 1
 
@@ -82,6 +85,36 @@ async def test_it_starts_serves_and_stops_when_it_is_told_to(
     assert {"vault"} == {line["service"] for line in events}
 
 
+async def test_a_vault_that_is_stopped_leaves_its_reads_in_the_audit_and_the_fleet_without_it(
+    vault: RunningVault, vault_environ: dict[str, str], authority: DevelopmentAuthority, database: Database, org: str
+) -> None:
+    await vault.connect(org)
+    spool = Path(tempfile.mkdtemp(dir=authority.issue("vault", server=True).certificate.parent))
+    reads = 20
+    async with serving({**vault_environ, "TENANTVAULT_AUDIT_SPOOL": str(spool)}) as (process, target):
+        [running] = await database.admin("SELECT count(*) FROM vaults")
+        assert 2 == running["count"]
+        get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI, on_behalf_of="ada")
+        async with open_channel(target, authority.issue("voice-agent", server=False)) as channel:
+            access = CredentialAccessServiceStub(channel)
+            for _ in range(reads):
+                assert VAPI == (await call(access.GetCredential, get)).credential.credential
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(GRACE):
+            await process.communicate()
+        assert 0 == process.returncode
+    assert [("voice-agent", "ada")] * reads == [
+        (event.peer, event.on_behalf_of) for event in await vault.events(org, "credential.get")
+    ]
+    assert [] == files(spool)
+    [running] = await database.admin("SELECT count(*) FROM vaults")
+    assert 1 == running["count"]
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 def replaced(settings: Mapping[str, str], **changes: str | None) -> dict[str, str]:
     merged = {**settings, **changes}
     return {name: value for name, value in merged.items() if value is not None}
@@ -95,11 +128,45 @@ WRONG: dict[str, tuple[dict[str, str | None], str]] = {
         "TENANTVAULT_DATABASE_URL is no URL",
     ),
     "no keys": ({"TENANTVAULT_MASTER_KEYS": None}, "TENANTVAULT_MASTER_KEYS is missing"),
-    "a bad key": ({"TENANTVAULT_MASTER_KEYS": "m:canary"}, "master key 1 is not of the form id:base64"),
-    "a key without its id": ({"TENANTVAULT_MASTER_KEYS": "canary" * 7}, "master key 1 has not 32 bytes"),
+    "a bad key": ({"TENANTVAULT_MASTER_KEYS": "m:canary"}, "master key 1: it is not of the form id:base64"),
+    "a key without its id": ({"TENANTVAULT_MASTER_KEYS": "canary" * 7}, "master key 1: it has not 32 bytes"),
     "a file that is not there": (
         {"TENANTVAULT_MASTER_KEYS": None, "TENANTVAULT_MASTER_KEYS_FILE": "/nowhere"},
         "TENANTVAULT_MASTER_KEYS_FILE names a file that cannot be read",
+    ),
+    "a key without a name": ({"TENANTVAULT_MASTER_KEYS": f":{'A' * 43}="}, "master key 1 has no id"),
+    "a key twice": (
+        {"TENANTVAULT_MASTER_KEYS": f"canary:{'A' * 43}=,canary:{'B' * 42}A="},
+        "master key 2 has an id that is there already",
+    ),
+    "a key of a service that is none": (
+        {"TENANTVAULT_MASTER_KEYS": "m:aws-kms:canary"},
+        "master key 1: a master key in AWS KMS is given by its key's ARN",
+    ),
+    "the spool": ({"TENANTVAULT_AUDIT_SPOOL": "/dev/null/spool"}, "the audit spool /dev/null/spool cannot be written"),
+    "the spool's bound": (
+        {"TENANTVAULT_AUDIT_SPOOL_MAX_BYTES": "canary"},
+        "TENANTVAULT_AUDIT_SPOOL_MAX_BYTES must be a whole number above zero",
+    ),
+    "how long a write may take": (
+        {"TENANTVAULT_AUDIT_BOUND_SECONDS": "0"},
+        "TENANTVAULT_AUDIT_BOUND_SECONDS must be a number above zero",
+    ),
+    "the lease": (
+        {"TENANTVAULT_RECONCILE_SECONDS": "-1"},
+        "TENANTVAULT_RECONCILE_SECONDS must be a number above zero",
+    ),
+    "the staleness": (
+        {"TENANTVAULT_MAX_STALENESS_SECONDS": "inf"},
+        "TENANTVAULT_MAX_STALENESS_SECONDS must be a number, zero or above",
+    ),
+    "the overlap": (
+        {"TENANTVAULT_OVERLAP_SECONDS": "canary"},
+        "TENANTVAULT_OVERLAP_SECONDS must be a number, zero or above",
+    ),
+    "the keys in memory": (
+        {"TENANTVAULT_CACHED_ORG_KEYS": "0.5"},
+        "TENANTVAULT_CACHED_ORG_KEYS must be a whole number above zero",
     ),
     "the cache": ({"TENANTVAULT_CACHE_ENTRIES": "canary"}, "TENANTVAULT_CACHE_ENTRIES must be a whole number"),
     "no certificate": ({"TENANTVAULT_TLS_CERT": None}, "TENANTVAULT_TLS_CERT is missing"),

@@ -5,15 +5,23 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from deploy.local.authority import DevelopmentAuthority
 from deploy.local.postgres import EmbeddedPostgres
+from services.vault.credential import RecordName
+from services.vault.envelope import Envelope
+from services.vault.keyring import Keyring
 from services.vault.migrate import Migration, MigrationError, available, create_roles, migrate
+from tenantvault.errors import CredentialUnreadable
+from tenantvault.v1 import credential_pb2 as pb
 from tests.integration.conftest import APP_PASSWORD, Database
+from tests.integration.vault.conftest import VAPI, assistant, running_vault, vault_settings
 
 
 @pytest.fixture
@@ -77,6 +85,76 @@ async def test_of_many_at_once_each_migration_is_applied_by_one(empty: Database)
     names = [migration.name for migration in available()]
     assert sorted([[], [], [], [], [], names]) == sorted(results)
     assert names == await applied(empty)
+
+
+async def first_version(database: Database, org: str, resource: pb.Resource) -> None:
+    """What the first version's vault left behind of an org that had connected."""
+    await migrate(database.admin_url, migrations=available()[:1])
+    ring = Keyring.parse(database.master_keys)
+    envelope = Envelope(ring)
+    key = await envelope.new_key(org)
+    sealed = await envelope.seal(
+        key, RecordName(org, "vapi", 1, key.key_id), VAPI.SerializeToString(deterministic=True)
+    )
+    await database.admin("INSERT INTO orgs (org_id, generation) VALUES ($1, 2)", org)
+    await database.admin(
+        "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('test-1', $1)", ring.fingerprints["test-1"]
+    )
+    await database.admin(
+        "INSERT INTO org_keys (org_id, key_id, master_key_id, wrapped_key) VALUES ($1, $2, 'test-1', $3)",
+        org,
+        key.key_id,
+        key.wrapped,
+    )
+    await database.admin(
+        "INSERT INTO credential_versions (org_id, provider, version, key_id, encrypted_config, hint)"
+        " VALUES ($1, 'vapi', 1, $2, $3, '')",
+        org,
+        key.key_id,
+        sealed,
+    )
+    await database.admin(
+        "INSERT INTO org_credentials (org_id, provider, version, latest_version, key_id, encrypted_config, is_active)"
+        " VALUES ($1, 'vapi', 1, 1, $2, $3, true)",
+        org,
+        key.key_id,
+        sealed,
+    )
+    await database.admin(
+        "INSERT INTO assistant_org_mapping (kind, resource_id, org_id, provider, role, key_id, mac)"
+        " VALUES ('vapi_assistant', $1, $2, 'vapi', 'inbound', $3, '')",
+        resource.resource_id,
+        org,
+        key.key_id,
+    )
+    await database.admin(
+        "INSERT INTO audit_events (org_id, generation, peer, on_behalf_of, action, provider, version, outcome,"
+        " request_id) SELECT $1, g, 'provider', '', 'credential.put', 'vapi', 1, 'ok', '' FROM generate_series(1, 2) g",
+        org,
+    )
+
+
+async def test_what_the_first_version_had_is_handed_out_when_it_was_connected_again(
+    empty: Database, authority: DevelopmentAuthority, org: str
+) -> None:
+    database = replace(
+        empty, app_url=urlsplit(empty.admin_url)._replace(netloc=f"tenantvault_app:{APP_PASSWORD}@").geturl()
+    )
+    resource = assistant()
+    await first_version(database, org, resource)
+    assert ["0002_depth"] == await migrate(database.admin_url)
+    async with running_vault(vault_settings(database, authority), authority) as vault:
+        # Nothing vouches for it: whoever wrote to the database before could have written it.
+        with pytest.raises(CredentialUnreadable):
+            await vault.get(org)
+        await vault.connect(org, resource, expected=1)
+        got = await vault.get(org)
+        assert (1, VAPI, [resource]) == (got.version, got.credential, list(got.resources))
+        await vault.events_when(org, "credential.get", 1)
+        verdict = await vault.verdict(org)
+        assert ("", 3) == (verdict.problem, verdict.events)
+    [kept] = await database.admin("SELECT count(*) FROM audit_events_unchained WHERE org_id = $1", org)
+    assert 2 == kept["count"]
 
 
 async def command(*arguments: str, **environ: str) -> tuple[int | None, str, str]:

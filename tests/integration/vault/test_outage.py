@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.authority import DevelopmentAuthority
 from deploy.local.postgres import EmbeddedPostgres
-from services.vault import postgres as module
+from services.rpc.peers import Policy
+from services.rpc.server import ServerConfig
+from services.vault import database as module
 from tenantvault.channel import call
-from tenantvault.errors import CredentialNotFound, TenantVaultError, VaultUnavailable
+from tenantvault.errors import AuditUnavailable, CredentialNotFound, TenantVaultError, VaultUnavailable
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
-from tenantvault.v1 import directory_service_pb2 as directory_pb
-from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 from tests.integration.conftest import Database, fill_template, new_database
 from tests.integration.vault.conftest import (
@@ -33,6 +33,7 @@ from tests.integration.vault.conftest import (
     running_vault,
     waiting_for_locks,
 )
+from tests.integration.vault.contract import METHODS, filled, stub
 
 LONGEST = 15.0
 """Seconds that a call without a nearer deadline may take, whatever the database does."""
@@ -60,40 +61,24 @@ def away(server: EmbeddedPostgres) -> Iterator[None]:
         server.start()
 
 
-async def ask_everything(vault: RunningVault, org: str) -> list[TenantVaultError | None]:
-    store, provider = await vault.store(), await vault.access("provider")
-    resource = assistant()
-    at: dict[str, Any] = {"org_id": org, "provider": pb.PROVIDER_VAPI}
-    calls = [
-        vault.get(org),
-        call(provider.GetNewestCredential, access_pb.GetNewestCredentialRequest(**at)),
-        call(
-            (await vault.access()).ResolveCredential,
-            access_pb.ResolveCredentialRequest(
-                kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI
-            ),
-        ),
-        call(
-            (await vault.directory()).ResolveOrg,
-            directory_pb.ResolveOrgRequest(kind=resource.kind, resource_id=resource.resource_id),
-        ),
-        call((await vault.status()).ListIntegrations, status_pb.ListIntegrationsRequest(org_id=org)),
-        vault.put(org),
-        call(store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=1, resources=[resource])),
-        call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1)),
-        call(store.Disconnect, store_pb.DisconnectRequest(**at)),
-        call(store.Reconnect, store_pb.ReconnectRequest(**at)),
-        call(store.AcquireLease, store_pb.AcquireLeaseRequest(**at, owner="worker", duration=Duration(seconds=1))),
-        call(store.ReleaseLease, store_pb.ReleaseLeaseRequest(**at, owner="worker")),
-    ]
-    outcomes: list[TenantVaultError | None] = []
-    for calling in calls:
+# It says what is wrong with the database.
+DIAGNOSE = "/tenantvault.v1.VaultAdminService/Diagnose"
+
+
+async def ask_everything(vault: RunningVault, org: str) -> dict[str, TenantVaultError | None]:
+    """What comes of each method, asked by a peer that may."""
+    policy = Policy.read(ServerConfig.from_env(vault.environ, listen="").policy_file)
+    outcomes: dict[str, TenantVaultError | None] = {}
+    for path, method in METHODS.items():
+        request = filled(method, org)
+        if method.name == "ShredOrg":
+            request.confirm_org_id = org
         try:
-            await calling
+            await call(stub(await vault.channel(min(policy.rows[path])), method), request)
         except TenantVaultError as error:
-            outcomes.append(error)
+            outcomes[path] = error
         else:
-            outcomes.append(None)
+            outcomes[path] = None
     return outcomes
 
 
@@ -107,22 +92,120 @@ async def test_while_the_database_is_away_what_is_in_memory_is_served_and_the_re
     vault: RunningVault, postgres: EmbeddedPostgres, journal: Journal, org: str, other_org: str
 ) -> None:
     await vault.connect(org)
-    await vault.get(org)
+    assert not (await vault.get(org)).served_stale
     with away(postgres):
         async with asyncio.timeout(LONGEST):
             outcomes = await ask_everything(vault, other_org)
-        assert [VaultUnavailable] * 12 == [type(outcome) for outcome in outcomes]
-        assert {VaultUnavailable.sentence} == {outcome.message for outcome in outcomes if outcome}
-        assert (await vault.get(org)).credential == VAPI
+        told = {path: outcome for path, outcome in outcomes.items() if path != DIAGNOSE}
+        assert dict.fromkeys(told, VaultUnavailable) == {path: type(outcome) for path, outcome in told.items()}
+        assert {VaultUnavailable.sentence} == {outcome.message for outcome in told.values() if outcome}
+        assert outcomes[DIAGNOSE] is None
+        got = await vault.get(org)
+        assert (VAPI, True) == (got.credential, got.served_stale)
         assert not await vault.server.check()
         assert await serving(vault)
     # Nothing is done to the vault, and it goes on.
     await vault.connect(other_org)
     assert (await vault.get(other_org)).credential == VAPI
     assert await vault.server.check()
+    await vault.in_sync()
+    assert not (await vault.get(org)).served_stale
     [trouble] = journal.events("self-check failed")
     assert trouble["reason"].startswith("the database cannot be reached (")
     assert [] == journal.events("a handler failed")
+
+
+async def test_who_cannot_bear_an_old_answer_is_told_that_there_is_no_other(
+    vault: RunningVault, postgres: EmbeddedPostgres, org: str
+) -> None:
+    resource = assistant()
+    await vault.connect(org, resource)
+    access = await vault.access()
+    get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI)
+    resolve = access_pb.ResolveCredentialRequest(
+        kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI
+    )
+    batch = access_pb.BatchGetCredentialsRequest(keys=[access_pb.CredentialKey(org_id=org, provider=pb.PROVIDER_VAPI)])
+    ways: list[tuple[Callable[..., Any], Any]] = [
+        (access.GetCredential, get),
+        (access.ResolveCredential, resolve),
+        (access.BatchGetCredentials, batch),
+    ]
+    for method, request in ways:
+        await call(method, request)
+    with away(postgres):
+        for method, request in ways:
+            for bearable in (Duration(), Duration(nanos=1)):
+                request.max_staleness.CopyFrom(bearable)
+                with pytest.raises(VaultUnavailable):
+                    await call(method, request)
+            # As much as the vault allows by itself, and no more.
+            for bearable in (Duration(seconds=59), Duration(seconds=3600)):
+                request.max_staleness.CopyFrom(bearable)
+                await call(method, request)
+        for answer in (
+            (await call(access.GetCredential, get)).credential,
+            (await call(access.ResolveCredential, resolve)).credential,
+            (await call(access.BatchGetCredentials, batch)).outcomes[0].credential,
+        ):
+            assert (VAPI, True) == (answer.credential, answer.served_stale)
+        # One that is not in memory has no answer, and so the batch has none.
+        batch.keys.add(org_id=f"{org}-other", provider=pb.PROVIDER_VAPI)
+        with pytest.raises(VaultUnavailable):
+            await call(access.BatchGetCredentials, batch)
+
+
+async def test_a_vault_that_allows_no_stale_answers_gives_none(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, postgres: EmbeddedPostgres, org: str
+) -> None:
+    settings = {**vault_environ, "TENANTVAULT_MAX_STALENESS_SECONDS": "0"}
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+        await vault.get(org)
+        with away(postgres):
+            get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI)
+            for more in (
+                access_pb.GetCredentialRequest(),
+                access_pb.GetCredentialRequest(max_staleness=Duration(seconds=60)),
+            ):
+                get.MergeFrom(more)
+                with pytest.raises(VaultUnavailable):
+                    await call((await vault.access()).GetCredential, get)
+        assert (await vault.get(org)).credential == VAPI
+
+
+async def test_what_is_read_while_the_database_is_away_is_in_the_audit_when_it_is_back(
+    vault: RunningVault, postgres: EmbeddedPostgres, org: str
+) -> None:
+    await vault.connect(org)
+    await vault.get(org)
+    with away(postgres):
+        for _ in range(10):
+            assert (await vault.get(org)).served_stale
+    await vault.events_when(org, "credential.get", 11)
+    assert ("", 13) == ((verdict := await vault.verdict(org)).problem, verdict.events)
+
+
+async def test_when_too_much_waits_for_the_database_no_plaintext_leaves_until_it_is_back(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, postgres: EmbeddedPostgres, org: str
+) -> None:
+    settings = {**vault_environ, "TENANTVAULT_AUDIT_SPOOL_MAX_BYTES": "1000"}
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+        await vault.get(org)
+        answered = 1
+        with away(postgres):
+            with contextlib.suppress(AuditUnavailable):
+                while answered < 10:
+                    await vault.get(org)
+                    answered += 1
+            with pytest.raises(AuditUnavailable):
+                await vault.get(org)
+        assert 1 < answered < 10
+        # What was answered is in the audit, and nothing else is.
+        await vault.events_when(org, "credential.get", answered)
+        assert await vault.server.check()
+        assert (await vault.get(org)).credential == VAPI
 
 
 async def test_a_vault_that_is_started_before_its_database_serves_when_that_comes(

@@ -15,15 +15,18 @@ from services.rpc.peers import Policy
 from services.rpc.server import ServerConfig, _contract
 from tenantvault.channel import call
 from tenantvault.errors import PermissionDenied, TenantVaultError
+from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
-from tests.integration.vault.conftest import Journal, RunningVault, running_vault
+from tests.integration.vault.conftest import TWILIO, Journal, RunningVault, running_vault
 from tests.integration.vault.contract import METHODS, PLAINTEXT, VAULT_SERVICES, filled, holds_plaintext, stub
+
+PEERS = ("gateway", "operator", "provider", "voice-agent", "webhook-processor")
 
 
 def test_plaintext_leaves_through_the_access_service_and_nothing_else() -> None:
     assert {
         "/tenantvault.v1.CredentialAccessService/" + name
-        for name in ("GetCredential", "GetNewestCredential", "ResolveCredential")
+        for name in ("GetCredential", "GetNewestCredential", "BatchGetCredentials", "ResolveCredential")
     } == set(PLAINTEXT)
     everywhere = {service for service in _contract() if service.startswith("tenantvault.")}
     for name in everywhere - {"tenantvault.v1.CredentialAccessService"}:
@@ -51,6 +54,21 @@ async def test_the_gateway_gets_no_plaintext(vault: RunningVault, journal: Journ
     assert [(method, "gateway")] * 2 == [(event["rpc"], event["peer"]) for event in denied]
 
 
+def test_every_peer_of_the_shipped_policy_is_tried_here(vault_environ: dict[str, str]) -> None:
+    policy = Policy.read(ServerConfig.from_env(vault_environ, listen="").policy_file)
+    assert set(PEERS) == {peer for method in METHODS for peer in policy.rows[method]}
+
+
+def test_the_operator_is_who_administers_and_gets_no_plaintext(vault_environ: dict[str, str]) -> None:
+    policy = Policy.read(ServerConfig.from_env(vault_environ, listen="").policy_file)
+    for name, method in METHODS.items():
+        administers = method.containing_service.full_name == "tenantvault.v1.VaultAdminService"
+        if administers:
+            assert {"operator"} == set(policy.rows[name]), name
+        if name in PLAINTEXT:
+            assert "operator" not in policy.rows[name], name
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("peer", ["stranger", "gateway-2"])
 async def test_a_peer_that_is_in_no_row_may_call_nothing(vault: RunningVault, org: str, peer: str, method: str) -> None:
@@ -61,7 +79,9 @@ async def test_a_peer_that_is_in_no_row_may_call_nothing(vault: RunningVault, or
 @pytest.mark.parametrize("method", METHODS)
 async def test_every_peer_may_do_what_its_row_says_and_nothing_else(vault: RunningVault, org: str, method: str) -> None:
     policy = Policy.read(ServerConfig.from_env(vault.environ, listen="").policy_file)
-    for peer in ("gateway", "provider", "voice-agent", "webhook-processor"):
+    # Something that a watch begins with.
+    await vault.put(org)
+    for peer in PEERS:
         try:
             await call(stub(await vault.channel(peer), METHODS[method]), filled(METHODS[method], org))
         except PermissionDenied:
@@ -108,19 +128,23 @@ async def test_in_production_it_does_not(vault_environ: dict[str, str], authorit
         assert grpc.StatusCode.UNIMPLEMENTED is refused.value.code()
 
 
-async def test_a_policy_of_ones_own_is_the_one_that_counts(
-    vault_environ: dict[str, str], authority: DevelopmentAuthority, org: str, tmp_path: Any
-) -> None:
+@pytest.fixture
+def twilio_only(vault_environ: dict[str, str], tmp_path: Any) -> dict[str, str]:
+    """A policy by which the voice agent gets Twilio's credentials and no others."""
     shipped = ServerConfig.from_env(vault_environ, listen="").policy_file.read_text()
-    own = tmp_path / "policy.toml"
-    own.write_text(
-        shipped.replace(
-            'GetCredential = { provider = "*", voice-agent = "*"',
-            'GetCredential = { provider = "*", voice-agent = ["twilio"]',
-            1,
-        )
-    )
-    async with running_vault({**vault_environ, "TENANTVAULT_POLICY_FILE": str(own)}, authority) as vault:
+    own, replaced = tmp_path / "policy.toml", shipped
+    for row, beginning in (("GetCredential", 'provider = "*", '), ("BatchGetCredentials", "")):
+        line = f'{row} = {{ {beginning}voice-agent = "*"'
+        assert 1 == replaced.count(f"\n{line}")
+        replaced = replaced.replace(f"\n{line}", f'\n{row} = {{ {beginning}voice-agent = ["twilio"]')
+    own.write_text(replaced)
+    return {**vault_environ, "TENANTVAULT_POLICY_FILE": str(own)}
+
+
+async def test_a_policy_of_ones_own_is_the_one_that_counts(
+    twilio_only: dict[str, str], authority: DevelopmentAuthority, org: str
+) -> None:
+    async with running_vault(twilio_only, authority) as vault:
         await vault.connect(org)
         with pytest.raises(PermissionDenied) as refused:
             await vault.get(org)
@@ -128,3 +152,23 @@ async def test_a_policy_of_ones_own_is_the_one_that_counts(
         with pytest.raises(TenantVaultError) as missing:
             await vault.get(org, pb.PROVIDER_TWILIO)
         assert "CREDENTIAL_NOT_FOUND" == missing.value.reason
+
+
+async def test_a_batch_with_one_provider_too_many_is_denied_as_a_whole(
+    twilio_only: dict[str, str], authority: DevelopmentAuthority, org: str
+) -> None:
+    async with running_vault(twilio_only, authority) as vault:
+        await vault.connect(org, credential=TWILIO)
+        access = await vault.access()
+        wanted = [access_pb.CredentialKey(org_id=org, provider=pb.PROVIDER_TWILIO)]
+        allowed = await call(access.BatchGetCredentials, access_pb.BatchGetCredentialsRequest(keys=wanted))
+        assert [TWILIO] == [outcome.credential.credential for outcome in allowed.outcomes]
+        for more in (pb.PROVIDER_VAPI, pb.PROVIDER_UNSPECIFIED):
+            keys = [*wanted, access_pb.CredentialKey(org_id=org, provider=more), *wanted]
+            with pytest.raises(PermissionDenied):
+                await call(access.BatchGetCredentials, access_pb.BatchGetCredentialsRequest(keys=keys))
+        with pytest.raises(PermissionDenied):
+            await call(access.BatchGetCredentials, access_pb.BatchGetCredentialsRequest())
+        # None of what was denied was read.
+        [read] = await vault.events_when(org, "credential.get", 1)
+        assert "twilio" == read.provider

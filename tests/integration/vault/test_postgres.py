@@ -1,47 +1,288 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+"""The exam of the store on PostgreSQL, and what only PostgreSQL can do wrong."""
 
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import asyncpg
 import pytest
 
-from services.vault.credential import Origin
-from services.vault.postgres import Pool, PostgresStore, open_pool
+from services.vault.audit import SigningKey
+from services.vault.database import Pool, open_pool
+from services.vault.keyring import Keyring
+from services.vault.memory import MemoryStore
+from services.vault.postgres import PostgresStore
+from services.vault.postgres_audit import PostgresAudit
+from services.vault.postgres_keys import PostgresKeys
+from services.vault.seal import Unreadable
 from services.vault.selfcheck import SelfCheck
+from tenantvault.audit import Head, Link
+from tenantvault.errors import CredentialUnreadable, TenantVaultError, VaultUnavailable
 from tests.integration.conftest import Database
+from tests.integration.vault.conftest import eventually, waiting_for_locks
 from tests.suites.store_exam import *  # noqa: F403 - the exam is the test
-from tests.suites.store_exam import MASTER
-
-EventRow = tuple[int, str, str, int, str, Origin]
+from tests.suites.store_exam import HOUR, ORIGIN, Parts, Vault, assistant, chain_of, secret
 
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
     async with open_pool(database.app_url) as pool:
-        await SelfCheck(pool, {MASTER: b"fingerprint"})()
         yield pool
 
 
 @pytest.fixture
-def store(pool: Pool) -> PostgresStore:
-    return PostgresStore(pool)
+async def parts(pool: Pool, database: Database) -> Parts:
+    return await parts_of(pool, Keyring.parse(database.master_keys))
 
 
-@pytest.fixture
-def events(database: Database) -> Callable[[str], Awaitable[list[EventRow]]]:
-    async def read(org_id: str) -> list[EventRow]:
-        rows = await database.admin(
-            "SELECT generation, action, provider, version, outcome, peer, on_behalf_of, request_id"
-            " FROM audit_events WHERE org_id = $1 ORDER BY generation",
-            org_id,
+async def parts_of(pool: Pool, ring: Keyring) -> Parts:
+    keys = PostgresKeys(pool)
+    chain = SigningKey(keys, ring, random=os.urandom).chain
+    # It makes the master keys known.
+    await SelfCheck(pool, ring, chain=chain, unreadable=Unreadable)()
+    return Parts(
+        store=PostgresStore(pool, chain=chain),
+        audit=PostgresAudit(pool, chain=chain),
+        keys=keys,
+        ring=ring,
+        public_key=(await chain()).public_key,
+    )
+
+
+async def test_the_head_is_the_end_of_the_chain(parts: Parts, pool: Pool, vault: Vault, org: str) -> None:
+    async def no_chain() -> Any:
+        pytest.fail("a look needs no key")
+
+    audit = PostgresAudit(pool, chain=no_chain)
+    assert await audit.head(org) is None
+    await vault.connect(org)
+    head = await audit.head(org)
+    assert isinstance(head, Head)
+    assert head == (await chain_of(parts.audit, org))[-1]
+
+
+async def test_under_a_master_key_that_was_retired_meanwhile_nothing_new_is_stored(
+    fresh_database: Database, org: str, other_org: str
+) -> None:
+    async with open_pool(fresh_database.app_url) as pool:
+        vault = Vault(await parts_of(pool, Keyring.parse(fresh_database.master_keys)))
+        await vault.connect(org)
+        await fresh_database.admin("UPDATE master_keys SET state = 'retired'")
+        for change in (vault.put(other_org), vault.keeper.rotate_key(org, ORIGIN)):
+            with pytest.raises(VaultUnavailable):
+                await change
+        assert {org: 2} == await vault.store.generations([org, other_org])
+        assert [] == await vault.events(other_org)
+        # What is under the key already goes on.
+        await vault.connect(org, expected=1)
+        assert secret(org, "vapi", 2) == (await vault.get(org)).payload
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        # With the record that belongs to it.
+        (
+            "version = 1, encrypted_config = (SELECT encrypted_config FROM credential_versions v"
+            " WHERE v.org_id = $1 AND v.version = 1 AND v.provider = 'vapi')"
+        ),
+        "latest_version = 3",
+        "latest_version = -1",
+        "is_active = false",
+        "previous_version = 0",
+        "previous_version = -1",
+        "previous_until = previous_until + interval '1 microsecond'",
+        "previous_until = NULL",
+        "previous_until = '1969-12-31'",
+        "previous_until = 'infinity'",
+        "previous_until = '-infinity'",
+        "registered = 2",
+        "registered = -1",
+        "resources = 0",
+        "resources = -1",
+        "mac = ''",
+        "mac = mac || '\\x00'",
+    ],
+)
+async def test_a_pointer_that_was_edited_is_not_followed_and_does_not_stop_an_operator(
+    parts: Parts, database: Database, org: str, edit: str
+) -> None:
+    vault, resource = Vault(parts, overlap=HOUR), assistant()
+    await vault.connect(org, resource)
+    await vault.connect(org, resource, expected=1)
+    await vault.connect(org, provider="twilio")
+    await database.admin(
+        f"UPDATE org_credentials SET {edit} WHERE org_id = $1 AND provider = 'vapi'",
+        org,
+    )
+    for ask in (vault.get(org), vault.get_newest(org)):
+        with pytest.raises(CredentialUnreadable):
+            await ask
+    [outcome] = await vault.reader.batch_get([(org, "vapi")], ORIGIN)
+    assert isinstance(outcome, CredentialUnreadable)
+    assert {"pointer": 3} == {name: number for name, number in asdict(vault.reader.violations).items() if number}
+    assert [(org, "integrity.violation", "pointer")] * 3 == [
+        (of, action, outcome) for of, _, _, action, outcome in vault.log.written
+    ]
+    assert secret(org, "twilio", 1) == (await vault.get(org, provider="twilio")).payload
+    assert 7 == await vault.keeper.freeze(org, ORIGIN)
+    assert 8 == await vault.keeper.unfreeze(org, ORIGIN)
+    with pytest.raises(CredentialUnreadable):
+        await vault.get(org)
+    [latest] = await database.admin(
+        "SELECT latest_version FROM org_credentials WHERE org_id = $1 AND provider = 'vapi'", org
+    )
+    if latest["latest_version"] != 2:
+        return
+    await vault.activate(org, 2, resource)
+    assert (secret(org, "vapi", 2), None) == (
+        (await vault.get(org, include_previous=True)).payload,
+        (await vault.get(org, include_previous=True)).previous,
+    )
+    assert org == await vault.owner(resource)
+
+
+PAUSED = """
+    ALTER FUNCTION resolve_resources(text[], text[]) RENAME TO resolve_resources_itself;
+    CREATE FUNCTION resolve_resources(wanted_kinds text[], wanted_ids text[])
+        RETURNS TABLE (place int, org_id text, provider text, role text, mac bytea)
+        LANGUAGE plpgsql STABLE
+        AS $$
+    BEGIN
+        RETURN QUERY SELECT * FROM resolve_resources_itself(wanted_kinds, wanted_ids);
+        PERFORM pg_advisory_xact_lock_shared(1);
+    END $$;
+"""
+"""A look-up that stops between its two looks, while somebody holds the lock."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vault, org, resource: vault.activate(org, 1, resource),
+        lambda vault, org, resource: vault.keeper.rotate_key(org, ORIGIN),
+        lambda vault, org, resource: vault.verify(org),
+    ],
+    ids=["register again", "rotate the key", "verify"],
+)
+async def test_a_look_up_sees_one_moment_although_it_looks_twice(
+    fresh_database: Database, org: str, change: Callable[..., Awaitable[object]]
+) -> None:
+    db = await asyncpg.connect(fresh_database.admin_url)
+    try:
+        async with open_pool(fresh_database.app_url) as pool:
+            vault, resource = Vault(await parts_of(pool, Keyring.parse(fresh_database.master_keys))), assistant()
+            await vault.connect(org, resource)
+            await db.execute(PAUSED)
+            await db.execute("SELECT pg_advisory_lock(1)")
+            asking = asyncio.ensure_future(vault.owner(resource))
+            await eventually(lambda: waiting_for_locks(fresh_database, 1))
+            await change(vault, org, resource)
+            await db.execute("SELECT pg_advisory_unlock(1)")
+            assert org == await asking
+            assert not any(asdict(vault.reader.violations).values())
+    finally:
+        await db.close()
+
+
+def a_verb(draw: random.Random, org: str) -> Callable[[Vault], Awaitable[object]]:
+    """Some verb with arguments that often fit, the same for each vault that it is done to."""
+    provider, version, expected = draw.choice(["vapi", "twilio"]), draw.randint(1, 4), draw.randint(0, 4)
+    resources = [replace(assistant(), resource_id=f"{draw.choice('ab')}{n}") for n in range(draw.randint(0, 2))]
+    payload, error = draw.choice([b"one", b"two"]), draw.choice(["", "No."])
+    verbs: list[Callable[[Vault], Awaitable[object]]] = [
+        lambda vault: vault.put(org, payload, provider=provider, expected=expected),
+        lambda vault: vault.put(org, payload, provider=provider, expected=expected),
+        lambda vault: vault.activate(org, version, *resources, provider=provider),
+        lambda vault: vault.activate(org, version, *resources, provider=provider),
+        lambda vault: vault.activate(org, version, provider=provider, lease_owner="worker"),
+        lambda vault: vault.keeper.record_verification(org, provider, version, error, ORIGIN),
+        lambda vault: vault.disconnect(org, provider=provider),
+        lambda vault: vault.reconnect(org, provider=provider),
+        lambda vault: vault.roll_back(org, version, expected=expected, provider=provider),
+        lambda vault: vault.destroy(org, version, provider=provider),
+        lambda vault: vault.keeper.freeze(org, ORIGIN),
+        lambda vault: vault.keeper.unfreeze(org, ORIGIN),
+        lambda vault: vault.keeper.unfreeze(org, ORIGIN),
+        lambda vault: vault.keeper.rotate_key(org, ORIGIN),
+        lambda vault: vault.rotations.run(),
+        lambda vault: vault.store.acquire_lease(org, provider, "worker", 60),
+        lambda vault: vault.store.release_lease(org, provider, "worker"),
+    ]
+    return draw.choice(verbs)
+
+
+async def outcome_of(verb: Awaitable[object]) -> str:
+    try:
+        result = await verb
+    except TenantVaultError as error:
+        return error.reason
+    # What a verb returns is chance, e.g. a key's id, or is seen in the whole.
+    return f"ok: {type(result).__name__}"
+
+
+async def whole(vault: Vault, orgs: list[str]) -> object:
+    """All that can be seen of orgs and does not hang on the moment or on chance."""
+    found: list[object] = [await vault.store.generations(orgs)]
+    for org in orgs:
+        found.extend(
+            replace(each, resources=sorted(each.resources, key=repr), connected_at=None, last_verified_at=None)
+            for each in await vault.store.integrations(org)
         )
-        return [
-            (
-                row["generation"],
-                row["action"],
-                row["provider"],
-                row["version"],
-                row["outcome"],
-                Origin(row["peer"], row["on_behalf_of"], row["request_id"]),
+        for provider in ("vapi", "twilio"):
+            found.extend(
+                (each.version, each.hint, each.state, each.was_active, each.destroyed_at is not None)
+                for each in await vault.store.versions(org, provider)
             )
-            for row in rows
-        ]
+            for newest in (False, True):
+                [stored] = await vault.store.read([(org, provider)], newest=newest)
+                if stored is None:
+                    continue
+                pointer = replace(stored.pointer, previous_until=None)
+                until = stored.pointer.previous_until is not None
+                records = [record and record.name.version for record in (stored.record, stored.previous)]
+                found.append((stored.org_state, stored.generation, pointer, until, records))
+                found.append(stored.key is None or await vault.envelope.trusts(stored))
+                found.append(sorted(repr(mapping.resource) for mapping in stored.mappings))
+        for resource_id in ("a0", "a1", "b0", "b1"):
+            [resolved] = await vault.store.resolve([("vapi_assistant", resource_id)], "vapi")
+            found.append(resolved and (resolved.mapping.org_id, resolved.mapping.provider, resolved.credential is None))
+        found.append(
+            [
+                (link.sequence, link.event.action, link.event.provider, link.event.version, link.event.outcome)
+                for link in await chain_of(vault.parts.audit, org)
+                if isinstance(link, Link)
+            ]
+        )
+        found.append(await vault.parts.audit.generation(org))
+        key, old = await vault.parts.keys.records_under_old_keys(org, at_most=100)
+        found.append((key is None, sorted((record.name.provider, record.name.version) for record in old)))
+    return found
 
-    return read
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_it_does_what_the_store_in_memory_does(seed: int, fresh_database: Database) -> None:
+    draw, orgs = random.Random(seed), ["acme", "globex"]
+    async with open_pool(fresh_database.app_url) as pool:
+        ring = Keyring.parse(fresh_database.master_keys)
+        memory = MemoryStore()
+        vaults = [
+            Vault(parts, overlap=HOUR)
+            for parts in (await parts_of(pool, ring), Parts(memory, memory, memory, ring, b""))
+        ]
+        done: list[str] = []
+        for _ in range(120):
+            verb = a_verb(draw, draw.choice(orgs))
+            outcomes = [await outcome_of(verb(vault)) for vault in vaults]
+            done.append(outcomes[0])
+            assert outcomes[0] == outcomes[1], done
+            seen = [await whole(vault, orgs) for vault in vaults]
+            assert seen[0] == seen[1], done
+        # It was no row of refusals.
+        assert sum(outcome.startswith("ok") for outcome in done) > 40
+        for vault in vaults:
+            await vault.keeper.shred("acme", ORIGIN)
+        assert await whole(vaults[0], orgs) == await whole(vaults[1], orgs)

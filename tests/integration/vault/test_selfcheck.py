@@ -2,19 +2,33 @@
 
 import base64
 import contextlib
+import errno
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.authority import DevelopmentAuthority
 from services.rpc.server import NotReady
+from services.vault.audit import SigningKey
+from services.vault.config import Config
+from services.vault.database import open_pool
+from services.vault.keyring import Keyring
+from services.vault.local_key import LocalKey
 from services.vault.migrate import OWNER
-from services.vault.postgres import open_pool
+from services.vault.postgres_keys import PostgresKeys
+from services.vault.seal import Unreadable
 from services.vault.selfcheck import SelfCheck
-from tenantvault.errors import CredentialNotFound, VaultUnavailable
+from services.vault.spool import Spool
+from tenantvault.channel import call
+from tenantvault.errors import AuditUnavailable, CredentialNotFound, PermissionDenied, VaultUnavailable
+from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tests.integration.conftest import Database
 from tests.integration.vault.conftest import Journal, RunningVault, master_keys, running_vault, vault_settings
 
@@ -42,6 +56,7 @@ POLICY = (
     " USING (org_id = current_setting('tenantvault.org_id', true))"
     " WITH CHECK (org_id = current_setting('tenantvault.org_id', true))"
 )
+HERE = "DO $$ BEGIN EXECUTE format('{}', current_database()); END $$"
 POLICY_REASON = "the row-level security policy of table org_keys is not the one that was migrated"
 
 FAULTS = {
@@ -68,8 +83,8 @@ FAULTS = {
         f"{APP_ROLE} owns something",
     ),
     "owns a function": Fault(
-        "ALTER FUNCTION read_credential OWNER TO tenantvault_app",
-        f"ALTER FUNCTION read_credential OWNER TO {OWNER}",
+        "ALTER FUNCTION read_credentials OWNER TO tenantvault_app",
+        f"ALTER FUNCTION read_credentials OWNER TO {OWNER}",
         f"{APP_ROLE} owns something",
     ),
     "owns the schema": Fault(
@@ -109,6 +124,16 @@ FAULTS = {
     ),
     "a new table without": Fault(
         "CREATE TABLE notes (org_id text)", "DROP TABLE notes", "table notes does not force row-level security"
+    ),
+    "the audit not forced": Fault(
+        "ALTER TABLE audit_events NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE audit_events FORCE ROW LEVEL SECURITY",
+        "table audit_events does not force row-level security",
+    ),
+    "policy of the audit's ends loosened": Fault(
+        "ALTER POLICY own_org ON audit_heads USING (true)",
+        "ALTER POLICY own_org ON audit_heads USING (org_id = current_setting('tenantvault.org_id', true))",
+        "the row-level security policy of table audit_heads is not the one that was migrated",
     ),
     "policy dropped": Fault("DROP POLICY own_org ON org_keys", POLICY, POLICY_REASON),
     "policy for reading loosened": Fault(
@@ -152,9 +177,14 @@ FAULTS = {
         "CREATE POLICY more ON org_keys FOR SELECT USING (true)", "DROP POLICY more ON org_keys", POLICY_REASON
     ),
     "migration missing": Fault(
-        "UPDATE schema_migrations SET name = '0000_other'",
-        "UPDATE schema_migrations SET name = '0001_vault'",
+        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0001_vault'",
+        "UPDATE schema_migrations SET name = '0001_vault' WHERE name = '0000_other'",
         "migration 0001_vault is missing: run python -m services.vault.migrate",
+    ),
+    "the newest migration missing": Fault(
+        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0002_depth'",
+        "UPDATE schema_migrations SET name = '0002_depth' WHERE name = '0000_other'",
+        "migration 0002_depth is missing: run python -m services.vault.migrate",
     ),
     "migration changed": Fault(
         "UPDATE schema_migrations SET checksum = 'x' || checksum",
@@ -171,6 +201,69 @@ FAULTS = {
         "DELETE FROM master_keys WHERE master_key_id = '2025'",
         "master key 2025 is missing: add it to TENANTVAULT_MASTER_KEYS",
     ),
+    "master key lost, and another": Fault(
+        "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('2024', 'x'), ('2025', 'x')",
+        "DELETE FROM master_keys WHERE master_key_id IN ('2024', '2025')",
+        "master key 2024, 2025 is missing: add it to TENANTVAULT_MASTER_KEYS",
+    ),
+    "all statements logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_statement = 'all';"
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length = -1",
+        "ALTER ROLE tenantvault_app RESET log_statement; ALTER ROLE tenantvault_app RESET log_parameter_max_length",
+        "statements are logged with their parameters (log_statement): set log_parameter_max_length to 0 or off",
+    ),
+    "changing statements logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_statement = 'mod';"
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length = 1",
+        "ALTER ROLE tenantvault_app RESET log_statement; ALTER ROLE tenantvault_app RESET log_parameter_max_length",
+        "statements are logged with their parameters (log_statement): set log_parameter_max_length to 0 or off",
+    ),
+    "slow statements logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_min_duration_statement = 0;"
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length = -1",
+        "ALTER ROLE tenantvault_app RESET log_min_duration_statement;"
+        "ALTER ROLE tenantvault_app RESET log_parameter_max_length",
+        "statements are logged with their parameters (log_min_duration_statement): set log_parameter_max_length to 0",
+    ),
+    "some slow statements logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_min_duration_sample = 10;"
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length = -1",
+        "ALTER ROLE tenantvault_app RESET log_min_duration_sample;"
+        "ALTER ROLE tenantvault_app RESET log_parameter_max_length",
+        "statements are logged with their parameters (log_min_duration_sample): set log_parameter_max_length to 0",
+    ),
+    "some transactions logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_transaction_sample_rate = 0.1;"
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length = -1",
+        "ALTER ROLE tenantvault_app RESET log_transaction_sample_rate;"
+        "ALTER ROLE tenantvault_app RESET log_parameter_max_length",
+        "statements are logged with their parameters (log_transaction_sample_rate): set log_parameter_max_length to 0",
+    ),
+    "parameters of failed statements logged": Fault(
+        "ALTER ROLE tenantvault_app SET log_parameter_max_length_on_error = -1",
+        "ALTER ROLE tenantvault_app RESET log_parameter_max_length_on_error",
+        "failed statements are logged with their parameters: set log_parameter_max_length_on_error to 0",
+    ),
+    "no events can be added": Fault(
+        "REVOKE INSERT ON audit_events FROM tenantvault_app",
+        "GRANT INSERT ON audit_events TO tenantvault_app",
+        "the audit cannot be written (InsufficientPrivilegeError): run the migrations",
+    ),
+    "no chain can be signed": Fault(
+        "REVOKE UPDATE ON audit_heads FROM tenantvault_app",
+        "GRANT UPDATE ON audit_heads TO tenantvault_app",
+        "the audit cannot be written (InsufficientPrivilegeError): run the migrations",
+    ),
+    "no event is good enough": Fault(
+        "ALTER TABLE audit_events ADD CONSTRAINT never CHECK (sequence < 0) NOT VALID",
+        "ALTER TABLE audit_events DROP CONSTRAINT never",
+        "the audit cannot be written (CheckViolationError): run the migrations",
+    ),
+    "no temporary tables": Fault(
+        f"{HERE.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC')}",
+        f"{HERE.format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC')}",
+        f"{APP_ROLE} may not make temporary tables: grant TEMPORARY on the database",
+    ),
     "login refused": Fault(
         "ALTER ROLE tenantvault_app NOLOGIN",
         "ALTER ROLE tenantvault_app LOGIN",
@@ -180,8 +273,11 @@ FAULTS = {
 
 
 async def run(database: Database, statements: str) -> None:
-    for statement in statements.split(";"):
-        await database.admin(statement)
+    db = await asyncpg.connect(database.admin_url)
+    try:
+        await db.execute(statements)
+    finally:
+        await db.close()
 
 
 @contextlib.asynccontextmanager
@@ -274,6 +370,229 @@ async def test_a_vault_whose_first_key_is_new_serves_with_the_old_one_beside_it(
     assert {org: "test-1", "newcomer": "test-2"} == {row["org_id"]: row["master_key_id"] for row in rows}
 
 
+async def states(database: Database) -> dict[str, str]:
+    rows = await database.admin("SELECT master_key_id, state FROM master_keys")
+    return {row["master_key_id"]: row["state"] for row in rows}
+
+
+async def test_a_key_behind_the_first_is_staged_and_active_once_it_is_the_first(
+    fresh_database: Database, authority: DevelopmentAuthority
+) -> None:
+    settings, new = vault_settings(fresh_database, authority), master_keys("test-2")
+    behind = {**settings, "TENANTVAULT_MASTER_KEYS": f"{fresh_database.master_keys}\n{new}"}
+    async with running_vault(behind, authority):
+        assert {"test-1": "active", "test-2": "staged"} == await states(fresh_database)
+    # What was only tried may go again, and it may come back as another key is not let in under its name.
+    async with running_vault(settings, authority):
+        pass
+    other = {**settings, "TENANTVAULT_MASTER_KEYS": f"{fresh_database.master_keys}\n{master_keys('test-2')}"}
+    async with running_vault(other, authority, ready=False) as vault:
+        assert not await vault.server.check()
+    first = {**settings, "TENANTVAULT_MASTER_KEYS": f"{new}\n{fresh_database.master_keys}"}
+    async with running_vault(first, authority):
+        assert {"test-1": "active", "test-2": "active"} == await states(fresh_database)
+    async with running_vault(behind, authority):
+        assert {"test-1": "active", "test-2": "active"} == await states(fresh_database)
+
+
+async def test_a_retired_key_may_go_or_stay_but_never_be_first(
+    fresh_database: Database, authority: DevelopmentAuthority, journal: Journal
+) -> None:
+    old, new = master_keys("old"), master_keys("new")
+    settings = vault_settings(fresh_database, authority)
+    async with running_vault({**settings, "TENANTVAULT_MASTER_KEYS": f"{new}\n{old}"}, authority):
+        await fresh_database.admin("UPDATE master_keys SET state = 'retired' WHERE master_key_id = 'old'")
+    for may in (new, f"{new}\n{old}"):
+        async with running_vault({**settings, "TENANTVAULT_MASTER_KEYS": may}, authority):
+            assert {"new": "active", "old": "retired"} == await states(fresh_database)
+    async with running_vault({**settings, "TENANTVAULT_MASTER_KEYS": f"{old}\n{new}"}, authority, ready=False) as vault:
+        assert not await vault.server.check()
+        assert NOT_SERVING == await health(vault)
+    [failure] = journal.events("self-check failed")
+    assert failure["reason"] == (
+        "master key old is retired: put the key that is in use first in TENANTVAULT_MASTER_KEYS"
+    )
+    assert {"new": "active", "old": "retired"} == await states(fresh_database)
+
+
+async def nothing_wraps(*_: object, **__: object) -> bytes:
+    raise VaultUnavailable
+
+
+async def nothing_unwraps(*_: object, **__: object) -> bytes:
+    raise Unreadable
+
+
+async def something_else_comes_out(*_: object, **__: object) -> bytes:
+    return bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("method", "instead"),
+    [("wrap", nothing_wraps), ("unwrap", nothing_unwraps), ("unwrap", something_else_comes_out)],
+)
+async def test_a_master_key_that_does_not_wrap_and_unwrap_keeps_a_vault_from_serving(
+    database: Database,
+    authority: DevelopmentAuthority,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    instead: Any,
+) -> None:
+    async with running_vault(vault_settings(database, authority), authority, ready=False) as vault:
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalKey, method, instead)
+            assert not await vault.server.check()
+            assert not await vault.server.check()
+            assert NOT_SERVING == await health(vault)
+        assert await vault.server.check()
+        assert SERVING == await health(vault)
+    [failure] = journal.events("self-check failed")
+    assert "master key test-1 does not wrap and unwrap: look at the key service" == failure["reason"]
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE signing_keys SET wrapped_key = overlay(wrapped_key PLACING '\\x00' FROM 80)",
+        "UPDATE signing_keys SET wrapped_key = ''",
+        "UPDATE signing_keys SET key_id = 'another'",
+        "UPDATE signing_keys SET wrapped_key = (SELECT wrapped_key FROM org_keys LIMIT 1)",
+    ],
+    ids=["damaged", "emptied", "renamed", "an org's"],
+)
+async def test_a_vault_whose_signing_key_was_changed_by_sql_does_not_begin_to_serve(
+    fresh_database: Database, authority: DevelopmentAuthority, journal: Journal, org: str, tampering: str
+) -> None:
+    settings = vault_settings(fresh_database, authority)
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+    [kept] = await fresh_database.admin("SELECT * FROM signing_keys")
+    await fresh_database.admin(tampering)
+    async with running_vault(settings, authority, ready=False) as vault:
+        assert not await vault.server.check()
+        assert NOT_SERVING == await health(vault)
+        assert "does not unwrap" in (await vault.diagnosis())["audit"]
+        await fresh_database.admin(
+            "UPDATE signing_keys SET key_id = $1, wrapped_key = $2", kept["key_id"], kept["wrapped_key"]
+        )
+        assert await vault.server.check()
+        assert "" == (await vault.verdict(org)).problem
+    [failure] = journal.events("self-check failed")
+    assert "the key that signs the audit does not unwrap: its row was changed by SQL" == failure["reason"]
+
+
+async def test_a_vault_whose_disk_is_full_hands_nothing_out_until_there_is_room_again(
+    database: Database,
+    authority: DevelopmentAuthority,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    org: str,
+) -> None:
+    full = False
+
+    def write(handle: int, data: bytes) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(handle, data)
+
+    monkeypatch.setattr(Config, "open_spool", lambda config: Spool(config.audit_spool, write=write))
+    async with running_vault(vault_settings(database, authority), authority) as vault:
+        await vault.connect(org)
+        await vault.get(org)
+        full = True
+        with pytest.raises(AuditUnavailable):
+            await vault.get(org)
+        for _ in range(2):
+            assert not await vault.server.check()
+            assert NOT_SERVING == await health(vault)
+        assert "No space left on device" in (await vault.diagnosis())["audit"]
+        with pytest.raises(VaultUnavailable):
+            await vault.get(org)
+        full = False
+        assert await vault.server.check()
+        assert SERVING == await health(vault)
+        await vault.get(org)
+        # The two that were answered.
+        await vault.events_when(org, "credential.get", 2)
+    [failure] = journal.events("self-check failed")
+    assert "the audit spool cannot be written: it cannot be written: No space left on device" == failure["reason"]
+    assert [] == journal.events("a line of the audit spool is none")
+
+
+CHECKS = ["role", "migrations", "row-level security", "statement logging", "master keys", "wrapping", "audit"]
+
+
+async def test_a_diagnosis_names_whatever_is_wrong_while_the_vault_does_not_serve(
+    database: Database, authority: DevelopmentAuthority
+) -> None:
+    wrong = {
+        "role": FAULTS["makes databases"],
+        "row-level security": FAULTS["policy dropped"],
+        "statement logging": FAULTS["slow statements logged"],
+        "master keys": FAULTS["master key lost"],
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        mending = [await stack.enter_async_context(broken(database, fault)) for fault in wrong.values()]
+        settings = vault_settings(database, authority)
+        vault = await stack.enter_async_context(running_vault(settings, authority, ready=False))
+        # Also before it was ever asked whether it is ready.
+        for _ in range(2):
+            found = await vault.diagnosis()
+            assert CHECKS == list(found)
+            for check, problem in found.items():
+                assert problem.startswith(wrong[check].reason) if check in wrong else problem == "", (check, problem)
+            assert not await vault.server.check()
+        with pytest.raises(VaultUnavailable):
+            await vault.get("acme")
+        for peer in ("gateway", "provider", "voice-agent", "stranger"):
+            with pytest.raises(PermissionDenied):
+                await call((await vault.admin(peer)).Diagnose, admin_pb.DiagnoseRequest())
+        for mend in mending:
+            await mend()
+        assert await vault.server.check()
+        assert dict.fromkeys(CHECKS, "") == await vault.diagnosis()
+
+
+async def test_a_diagnosis_says_when_it_was_made(vault: RunningVault) -> None:
+    before = time.time()
+    answer = await call((await vault.admin()).Diagnose, admin_pb.DiagnoseRequest())
+    assert before - 1 <= answer.checked_at.seconds + answer.checked_at.nanos / 1e9 <= time.time() + 1
+
+
+async def test_a_diagnosis_is_made_although_a_check_cannot_be(vault: RunningVault, database: Database) -> None:
+    await database.admin("ALTER TABLE master_keys RENAME TO elsewhere")
+    try:
+        found = await vault.diagnosis()
+    finally:
+        await database.admin("ALTER TABLE elsewhere RENAME TO master_keys")
+    assert "it could not be made (UndefinedTableError)" == found.pop("master keys")
+    assert dict.fromkeys(found, "") == found
+
+
+async def test_statements_may_be_logged_without_their_parameters(
+    database: Database, authority: DevelopmentAuthority
+) -> None:
+    logging_them = Fault(
+        "ALTER ROLE tenantvault_app SET log_statement = 'all';"
+        "ALTER ROLE tenantvault_app SET log_min_duration_statement = 0",
+        "ALTER ROLE tenantvault_app RESET log_statement; ALTER ROLE tenantvault_app RESET log_min_duration_statement",
+        "",
+    )
+    async with (
+        broken(database, logging_them),
+        running_vault(vault_settings(database, authority), authority) as vault,
+    ):
+        assert SERVING == await health(vault)
+
+
+async def test_a_check_leaves_no_event_behind(vault: RunningVault) -> None:
+    before = [await vault.events("_vault"), (await vault.verdict("_vault")).events]
+    for _ in range(3):
+        assert await vault.server.check()
+    assert before == [await vault.events("_vault"), (await vault.verdict("_vault")).events]
+
+
 async def test_a_vault_that_logs_in_as_the_administrator_does_not_serve(
     database: Database, authority: DevelopmentAuthority, journal: Journal
 ) -> None:
@@ -339,8 +658,15 @@ async def test_the_fingerprints_are_written_once(vault: RunningVault, database: 
 
 
 async def test_a_key_that_never_was_the_first_may_go_again(fresh_database: Database) -> None:
+    first, tried = master_keys("first"), master_keys("tried")
     async with open_pool(fresh_database.app_url) as pool:
-        await SelfCheck(pool, {"first": b"1", "tried": b"2"})()
-        await SelfCheck(pool, {"first": b"1"})()
+
+        def check(*keys: str) -> SelfCheck:
+            ring = Keyring.parse("\n".join(keys))
+            chain = SigningKey(PostgresKeys(pool), ring, random=os.urandom).chain
+            return SelfCheck(pool, ring, chain=chain, unreadable=Unreadable)
+
+        await check(first, tried)()
+        await check(first)()
         with pytest.raises(NotReady, match="master key first is missing"):
-            await SelfCheck(pool, {"tried": b"2"})()
+            await check(tried)()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,10 @@ import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from deploy.local.authority import DevelopmentAuthority
+from services.rpc.middleware import current_call
+from services.rpc.peers import Policy
+from services.rpc.server import ServerConfig
 from tenantvault.channel import call
 from tenantvault.errors import (
     CredentialNotFound,
@@ -18,6 +23,7 @@ from tenantvault.errors import (
     ResourceNotFound,
     TenantVaultError,
     VersionConflict,
+    VersionNotFound,
 )
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
@@ -33,8 +39,11 @@ from tests.integration.vault.conftest import (
     assistant,
     eventually,
     held,
+    running_vault,
+    vault_settings,
     waiting_for_locks,
 )
+from tests.integration.vault.contract import METHODS, bytes_of, everything, filled
 
 
 async def resolved(
@@ -220,7 +229,9 @@ async def test_fifty_concurrent_puts_and_activations_end_with_one_active_version
     assert (1, 1, [resource]) == (integration.version, integration.latest_version, list(integration.resources))
     got = await vault.get(org)
     assert f"{outcomes.index(1):08}-2222-3333-4444-555555555555" == got.credential.vapi.api_key
-    events = await database.admin("SELECT action FROM audit_events WHERE org_id = $1 ORDER BY generation", org)
+    events = await database.admin(
+        "SELECT action FROM audit_events WHERE org_id = $1 AND generation > 0 ORDER BY generation", org
+    )
     assert ["credential.put", "credential.activate"] == [event["action"] for event in events]
 
 
@@ -317,19 +328,24 @@ async def test_a_bad_request_is_refused_with_the_field_and_changes_nothing(
 
 
 class Statements:
-    """Counts what the vault's connections are asked."""
+    """Counts what the vault asks the database for its callers; what it does in the background is not for them."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
 
     async def watch(self, connection: Any) -> None:
-        connection.add_query_logger(lambda query: self.seen.append(query.query))
+        connection.add_query_logger(self._see)
 
     async def during(self, awaitable: Any) -> int:
         before = len(self.seen)
         with contextlib.suppress(TenantVaultError):
             await awaitable
         return len(self.seen) - before
+
+    def _see(self, query: Any) -> None:
+        with contextlib.suppress(LookupError):
+            current_call()
+            self.seen.append(query.query)
 
 
 @pytest.fixture
@@ -343,16 +359,107 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     return statements
 
 
-async def test_a_read_that_is_not_in_memory_is_one_statement_and_the_next_none(
+@pytest.fixture
+def vault_environ(database: Database, authority: DevelopmentAuthority) -> dict[str, str]:
+    """With a lease that no loaded machine lets run out: what is in memory is served."""
+    return {**vault_settings(database, authority), "TENANTVAULT_RECONCILE_SECONDS": "30"}
+
+
+async def owner(vault: RunningVault, resource: pb.Resource) -> Any:
+    request = directory_pb.ResolveOrgRequest(kind=resource.kind, resource_id=resource.resource_id)
+    return await call((await vault.directory()).ResolveOrg, request)
+
+
+async def batch(vault: RunningVault, *keys: tuple[str, "pb.Provider.ValueType"]) -> list[access_pb.CredentialOutcome]:
+    wanted = [access_pb.CredentialKey(org_id=org, provider=provider) for org, provider in keys]
+    request = access_pb.BatchGetCredentialsRequest(keys=wanted)
+    return list((await call((await vault.access()).BatchGetCredentials, request, deadline=30)).outcomes)
+
+
+async def batch_of_owners(vault: RunningVault, *resources: pb.Resource) -> list[directory_pb.OrgOutcome]:
+    wanted = [directory_pb.ResourceKey(kind=resource.kind, resource_id=resource.resource_id) for resource in resources]
+    request = directory_pb.BatchResolveOrgsRequest(keys=wanted)
+    return list((await call((await vault.directory()).BatchResolveOrgs, request, deadline=30)).outcomes)
+
+
+async def test_a_get_that_is_not_in_memory_is_one_statement_and_the_next_none(
+    statements: Statements, vault: RunningVault, org: str
+) -> None:
+    await vault.connect(org, resource := assistant())
+    assert 1 == await statements.during(vault.get(org))
+    assert 0 == await statements.during(vault.get(org))
+    assert 0 == await statements.during(batch(vault, (org, pb.PROVIDER_VAPI)))
+    assert (await vault.get(org)).resources == [resource]
+
+
+async def test_a_resolve_that_is_not_in_memory_is_one_statement_and_whatever_it_read_is_none_from_then_on(
     statements: Statements, vault: RunningVault, org: str
 ) -> None:
     resource = assistant()
     await vault.connect(org, resource)
-    assert 1 == await statements.during(vault.get(org))
-    assert 0 == await statements.during(vault.get(org))
+    await vault.connect(org, credential=TWILIO)
+    assert 1 == await statements.during(resolved(vault, resource, pb.PROVIDER_TWILIO))
+    assert 0 == await statements.during(resolved(vault, resource, pb.PROVIDER_TWILIO))
+    assert 0 == await statements.during(owner(vault, resource))
+    assert 0 == await statements.during(vault.get(org, pb.PROVIDER_TWILIO))
+    # The directory knows the org by now; of its other credential nothing was read yet.
     assert 1 == await statements.during(resolved(vault, resource))
-    request = directory_pb.ResolveOrgRequest(kind=resource.kind, resource_id=resource.resource_id)
-    assert 1 == await statements.during(call((await vault.directory()).ResolveOrg, request))
+    assert 0 == await statements.during(resolved(vault, resource))
+
+
+async def test_an_owner_that_is_not_in_memory_is_one_statement_and_the_next_none(
+    statements: Statements, vault: RunningVault, org: str
+) -> None:
+    await vault.connect(org, resource := assistant())
+    assert 1 == await statements.during(owner(vault, resource))
+    assert 0 == await statements.during(owner(vault, resource))
+    assert 0 == await statements.during(batch_of_owners(vault, resource))
+
+
+async def test_a_thousand_credentials_that_are_not_in_memory_are_one_statement_and_the_next_time_none(
+    statements: Statements, vault: RunningVault, org: str
+) -> None:
+    there = [f"{org}-{number}" for number in range(8)]
+    await asyncio.gather(*(vault.connect(of) for of in there))
+    missing = [f"{org}-x{number}" for number in range(992)]
+    keys = [(of, pb.PROVIDER_VAPI) for of in (*there, *missing)]
+    assert 1 == await statements.during(batch(vault, *keys))
+    assert 0 == await statements.during(batch(vault, *keys[:8] * 125))
+
+
+async def test_a_thousand_owners_that_are_not_in_memory_are_one_statement_and_the_next_time_none(
+    statements: Statements, vault: RunningVault, org: str
+) -> None:
+    there = [assistant() for _ in range(100)]
+    await vault.connect(org, *there)
+    assert 1 == await statements.during(batch_of_owners(vault, *there, *(assistant() for _ in range(900))))
+    assert 0 == await statements.during(batch_of_owners(vault, *there * 10))
+
+
+async def test_what_is_not_there_is_not_asked_for_again_at_once(
+    statements: Statements, vault: RunningVault, org: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [1, 0] == [await statements.during(vault.get(org)) for _ in range(2)]
+    # And it is there as soon as it is connected.
+    await vault.connect(org)
+    assert (await vault.get(org)).credential == VAPI
+
+
+async def test_who_wants_no_stale_answer_at_all_is_given_what_the_database_says(
+    statements: Statements, vault: RunningVault, org: str
+) -> None:
+    resource = assistant()
+    await vault.connect(org, resource)
+    access = await vault.access()
+    get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI, max_staleness=Duration())
+    resolve = access_pb.ResolveCredentialRequest(
+        kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI, max_staleness=Duration()
+    )
+    for _ in range(2):
+        assert 1 == await statements.during(call(access.GetCredential, get))
+        assert 1 == await statements.during(call(access.ResolveCredential, resolve))
+    get.max_staleness.CopyFrom(Duration(seconds=-1))
+    assert "max_staleness" in (await told(call(access.GetCredential, get))).fields
 
 
 async def test_a_hundred_reads_at_once_of_what_is_not_in_memory_are_one_statement(
@@ -381,11 +488,113 @@ async def test_whatever_cannot_be_resolved_answers_alike_after_the_same_work(
     }
     answers, work = set(), set()
     for resource, provider in asked.values():
+        work.add(await statements.during(resolved(vault, resource, provider)))
+        # Once more, from memory.
         error = await told(resolved(vault, resource, provider))
         answers.add((type(error), error.message, str(error.fields), error.retry_after))
-        work.add(await statements.during(resolved(vault, resource, provider)))
     assert {(ResourceNotFound, ResourceNotFound.sentence, "{}", None)} == answers
     assert {1} == work
+
+
+async def test_each_key_of_a_batch_has_its_own_outcome_in_its_place(
+    vault: RunningVault, org: str, other_org: str
+) -> None:
+    await vault.connect(org)
+    await vault.connect(org, credential=TWILIO)
+    await vault.put(other_org)
+    outcomes = await batch(
+        vault,
+        (other_org, pb.PROVIDER_VAPI),
+        (org, pb.PROVIDER_TWILIO),
+        (org, pb.PROVIDER_RESEND),
+        (org, pb.PROVIDER_VAPI),
+        (org, pb.PROVIDER_TWILIO),
+    )
+    missing = "CREDENTIAL_NOT_FOUND"
+    assert [missing, TWILIO, missing, VAPI, TWILIO] == [
+        outcome.credential.credential if outcome.HasField("credential") else outcome.failure.reason
+        for outcome in outcomes
+    ]
+    assert CredentialNotFound.sentence == outcomes[0].failure.message
+    assert (org, pb.PROVIDER_TWILIO, 1) == (
+        outcomes[1].credential.org_id,
+        outcomes[1].credential.provider,
+        outcomes[1].credential.version,
+    )
+    one = await vault.get(org, pb.PROVIDER_TWILIO)
+    assert one == outcomes[1].credential == outcomes[4].credential
+
+
+async def test_each_resource_of_a_batch_has_its_own_outcome_in_its_place(
+    vault: RunningVault, org: str, other_org: str
+) -> None:
+    ours, theirs = assistant(), assistant(role="outbound")
+    await vault.connect(org, ours)
+    await vault.connect(other_org, theirs)
+    outcomes = await batch_of_owners(vault, theirs, assistant(), ours, theirs)
+    assert [(other_org, "outbound"), "RESOURCE_NOT_FOUND", (org, "inbound"), (other_org, "outbound")] == [
+        (outcome.org.org_id, outcome.org.role) if outcome.HasField("org") else outcome.failure.reason
+        for outcome in outcomes
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1001])
+async def test_a_batch_has_one_to_a_thousand_keys(vault: RunningVault, org: str, number: int) -> None:
+    for refused in (
+        batch(vault, *[(org, pb.PROVIDER_VAPI)] * number),
+        batch_of_owners(vault, *[assistant()] * number),
+    ):
+        error = await told(refused)
+        assert (InvalidRequest, {"keys": "Give 1 to 1000 keys."}) == (type(error), dict(error.fields))
+
+
+async def test_a_batch_with_a_key_that_is_none_is_refused_as_a_whole(vault: RunningVault, org: str) -> None:
+    await vault.connect(org)
+    for refused, field in (
+        (batch(vault, (org, pb.PROVIDER_VAPI), ("Acme", pb.PROVIDER_VAPI)), "org_id"),
+        (batch(vault, (org, pb.PROVIDER_VAPI), (org, pb.PROVIDER_UNSPECIFIED)), "provider"),
+        (batch_of_owners(vault, assistant(), pb.Resource(resource_id="x")), "kind"),
+    ):
+        error = await told(refused)
+        assert error.reason == "INVALID_REQUEST", error
+        assert field in error.fields
+
+
+async def test_the_version_before_is_readable_for_who_asks_until_its_overlap_ends(
+    vault: RunningVault, org: str
+) -> None:
+    resource = assistant()
+    await vault.connect(org, resource)
+    access = await vault.access()
+    get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI, include_previous=True)
+    assert not (await call(access.GetCredential, get)).credential.HasField("previous")
+    await vault.connect(org, resource, credential=OTHER_VAPI, expected=1)
+    got = (await call(access.GetCredential, get)).credential
+    assert (2, OTHER_VAPI, 1, VAPI) == (got.version, got.credential, got.previous.version, got.previous.credential)
+    resolve = access_pb.ResolveCredentialRequest(
+        kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI, include_previous=True
+    )
+    assert got == (await call(access.ResolveCredential, resolve)).credential
+    for once in (await vault.get(org), await resolved(vault, resource)):
+        assert not once.HasField("previous")
+    # A disconnect ends both, and a reconnect brings back the one that is current.
+    store = await vault.store()
+    await call(store.Disconnect, store_pb.DisconnectRequest(org_id=org, provider=pb.PROVIDER_VAPI))
+    assert isinstance(await told(call(access.GetCredential, get)), CredentialNotFound)
+    await call(store.Reconnect, store_pb.ReconnectRequest(org_id=org, provider=pb.PROVIDER_VAPI))
+    got = (await call(access.GetCredential, get)).credential
+    assert (2, False) == (got.version, got.HasField("previous"))
+
+
+async def test_no_overlap_is_no_previous_version(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, org: str
+) -> None:
+    async with running_vault({**vault_environ, "TENANTVAULT_OVERLAP_SECONDS": "0"}, authority) as vault:
+        await vault.connect(org)
+        await vault.connect(org, credential=OTHER_VAPI, expected=1)
+        get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI, include_previous=True)
+        got = (await call((await vault.access()).GetCredential, get)).credential
+        assert (2, False) == (got.version, got.HasField("previous"))
 
 
 async def test_globex_sees_nothing_of_acme_on_any_method(vault: RunningVault, org: str, other_org: str) -> None:
@@ -397,6 +606,7 @@ async def test_globex_sees_nothing_of_acme_on_any_method(vault: RunningVault, or
     store = await vault.store()
     at: dict[str, Any] = {"org_id": other_org, "provider": pb.PROVIDER_VAPI}
     newest = access_pb.GetNewestCredentialRequest(org_id=other_org, provider=pb.PROVIDER_VAPI)
+    back = store_pb.RollBackCredentialRequest(**at, version=1, expected_version=2)
     for refused, kind in (
         (vault.get(other_org), CredentialNotFound),
         (call(provider.GetNewestCredential, newest), CredentialNotFound),
@@ -404,11 +614,45 @@ async def test_globex_sees_nothing_of_acme_on_any_method(vault: RunningVault, or
         (call(store.Reconnect, store_pb.ReconnectRequest(**at)), CredentialNotFound),
         (call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1)), CredentialNotFound),
         (call(store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=2)), VersionConflict),
+        (call(store.RollBackCredential, back), CredentialNotFound),
+        (call(store.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=2)), VersionNotFound),
         (vault.put(other_org, expected=2), VersionConflict),
         (resolved(vault, theirs), ResourceNotFound),
     ):
         assert isinstance(await told(refused), kind)
+    [outcome] = await batch(vault, (other_org, pb.PROVIDER_VAPI))
+    assert "CREDENTIAL_NOT_FOUND" == outcome.failure.reason
+    versions = status_pb.ListVersionsRequest(**at)
+    assert [] == list((await call((await vault.status()).ListVersions, versions)).versions)
+    assert {other_org} == {event.org_id for event in await vault.events(other_org)}
     assert [pb.PROVIDER_TWILIO] == [shown.provider for shown in await listed(vault, other_org)]
     assert other_org == (await resolved(vault, theirs, pb.PROVIDER_TWILIO)).org_id
     assert [(1, 2)] == [(shown.version, shown.latest_version) for shown in await listed(vault, org)]
     assert (await vault.get(org)).credential == VAPI
+
+
+async def test_whatever_globex_asks_and_whoever_asks_for_it_acme_is_in_no_answer_and_as_it_was(
+    vault: RunningVault, database: Database
+) -> None:
+    mark = uuid.uuid4().hex
+    org, other_org, resource = f"acme-{mark}", f"globex-{uuid.uuid4().hex[:8]}", assistant(f"assistant-{mark}")
+    secret = pb.Credential(vapi=pb.VapiCredential(api_key=f"key-{mark}-9f3e", webhook_secret=f"hook-{mark}"))
+    for of, has, credential in ((org, resource, secret), (other_org, assistant(other_org), VAPI)):
+        await vault.connect(of, has, credential=credential)
+    [key] = await database.admin("SELECT key_id FROM org_keys WHERE org_id = $1", org)
+    events = await vault.events(org)
+    policy, answers = Policy.read(ServerConfig.from_env(vault.environ, listen="").policy_file), []
+    for path, method in METHODS.items():
+        answered = 0
+        for peer in policy.rows[path]:
+            channel = await vault.channel(peer)
+            for answer in await everything(channel, method, filled(method, other_org), seconds=1.5):
+                answers.append((path, bytes_of(answer)))
+                answered += 1
+        # Those two say no: the one because it is not confirmed, the other because the version is in use.
+        assert answered or path.endswith(("/ShredOrg", "/DestroyVersion")), path
+    for path, answer in answers:
+        for told_of in (org, mark, "9f3e", key["key_id"]):
+            assert told_of.encode() not in answer, path
+    assert events == await vault.events(org)
+    assert (await vault.get(org)).credential == secret

@@ -29,8 +29,9 @@ OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     # Come back quickly after a restart; the default backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 3_000),
+    # In spite of its name: how long a connection, TLS included, may take to be made.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # Retries belong to the caller, who knows what may be repeated.
     ("grpc.enable_retries", 0),
 )

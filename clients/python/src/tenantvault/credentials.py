@@ -64,7 +64,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveCredential(Generic[CredentialT_co]):
-    """A decrypted credential with what a consumer needs around it."""
+    """A decrypted credential with what a consumer needs around it.
+
+    `served_stale` says that the vault's database could not be asked, and that this is what was current a moment before.
+    """
 
     org_id: str
     provider: Provider
@@ -73,6 +76,7 @@ class ActiveCredential(Generic[CredentialT_co]):
     resources: tuple[Resource, ...]
     last_verified_at: datetime | None
     generation: int
+    served_stale: bool = False
 
     def resource(self, role: str) -> str:
         """The id of the resource in this role, e.g. `inbound`; KeyError when there is none."""

@@ -122,4 +122,5 @@ def active_from_message(message: pb.ActiveCredential) -> ActiveCredential[Creden
         if message.HasField("last_verified_at")
         else None,
         generation=message.generation,
+        served_stale=message.served_stale,
     )

@@ -12,7 +12,7 @@ def test_help_names_the_commands_and_the_settings(capsys: pytest.CaptureFixture[
 
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for part in ("run", "token", "fetch", "PORT", "PROVIDERS", "DATABASE_URL"):
+    for part in ("run", "token", "fetch", "cli", "PORT", "PROVIDERS", "DATABASE_URL"):
         assert part in text
 
 

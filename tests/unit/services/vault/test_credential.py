@@ -1,8 +1,22 @@
 import itertools
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.vault.credential import Plaintext, RecordName, State, state_of
+from services.vault.credential import (
+    Plaintext,
+    Pointer,
+    Previous,
+    RecordName,
+    State,
+    Version,
+    VersionState,
+    state_of,
+    version_state,
+)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +46,37 @@ def test_only_what_is_active_is_connected_or_refused() -> None:
         assert (state in {State.CONNECTED, State.REFUSED}) == (bool(version) and is_active)
 
 
+ROTATED = Pointer(
+    provider="vapi", version=3, latest_version=4, is_active=True, previous_version=2, previous_until=NOW + MOMENT
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "pointer", "state"),
+    [
+        (1, ROTATED, VersionState.STORED),
+        (2, ROTATED, VersionState.PREVIOUS),
+        (3, ROTATED, VersionState.ACTIVE),
+        (4, ROTATED, VersionState.STORED),
+        (1, Pointer(provider="vapi", latest_version=1), VersionState.STORED),
+    ],
+)
+def test_a_version_is_what_the_pointer_says(number: int, pointer: Pointer, state: VersionState) -> None:
+    version = Version(version=number, hint="", created_at=NOW)
+    assert state is version_state(version, pointer, NOW)
+    destroyed = Version(version=number, hint="", created_at=NOW, destroyed_at=NOW)
+    assert VersionState.DESTROYED is version_state(destroyed, pointer, NOW)
+
+
+@pytest.mark.parametrize(("after", "state"), [(0 * MOMENT, VersionState.PREVIOUS), (MOMENT, VersionState.STORED)])
+def test_the_version_before_is_that_until_its_overlap_ends(after: timedelta, state: VersionState) -> None:
+    assert state is version_state(Version(version=2, hint="", created_at=NOW), ROTATED, NOW + after)
+
+
 def test_a_plaintext_masks_itself() -> None:
-    plaintext = Plaintext(name=RecordName("acme", "vapi", 1, "k1"), payload=b"canary")
-    assert "canary" not in f"{plaintext!r} {plaintext!s} {plaintext}"
+    previous = Previous(1, b"canary of before", NOW)
+    plaintext = Plaintext(name=RecordName("acme", "vapi", 2, "k1"), payload=b"canary", previous=previous)
+    for shown in (repr(plaintext), str(plaintext), f"{plaintext}", repr(previous), str(previous)):
+        assert "canary" not in shown
     assert "acme" in repr(plaintext)
+    assert "version=1" in repr(plaintext)

@@ -1,339 +1,390 @@
+"""What changes; what is read is in test_reader."""
+
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.vault.cache import Cache
-from services.vault.credential import Integration, Mapping, OrgKey, Origin, Plaintext, Resource, State
-from services.vault.envelope import Envelope
-from services.vault.keeper import Keeper, Readable
+from services.vault.cache import AlwaysFresh, Freshness
+from services.vault.credential import Integration, OrgState, Origin, Plaintext, Resource, State, VersionState
+from services.vault.keeper import Decide, Vaults
 from services.vault.keyring import Keyring
-from services.vault.memory import MemoryStore
-from services.vault.seal import Record, Unreadable
+from services.vault.local_key import LocalKey
+from services.vault.memory import MemoryStore, _Row
 from tenantvault.errors import (
     CredentialNotFound,
     CredentialUnreadable,
+    InternalError,
     LeaseHeld,
+    OrgFrozen,
     ResourceConflict,
     ResourceNotFound,
     TenantVaultError,
     VaultUnavailable,
     VersionConflict,
+    VersionNotFound,
 )
+from tests.suites.store_exam import HOUR, ORIGIN, Parts, Vault, proved
 
-ORIGIN = Origin("provider", "ada@example.com", "request-0001")
 SECRET = b"canary-5d9f of acme"
 INBOUND = Resource("vapi_assistant", "assistant-1", "inbound")
 KIND = INBOUND.kind
 
 
-class Vault:
-    """A keeper on a store in memory, with everything real around it."""
+class MemoryVault(Vault):
+    """A vault on a store in memory, with the means to write past it, as somebody with the database could."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore()
-        self.cache: Cache[Readable] = Cache()
-        self.keeper = Keeper(
-            store=self.store, envelope=Envelope(Keyring({"m": bytes(32)})), cache=self.cache, unreadable=Unreadable
+    def __init__(
+        self,
+        memory: MemoryStore | None = None,
+        *,
+        freshness: Freshness | None = None,
+        vaults: Vaults | None = None,
+        overlap: timedelta = timedelta(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.memory = memory or MemoryStore(now=now)
+        parts = Parts(
+            store=self.memory,
+            audit=self.memory,
+            keys=self.memory,
+            ring=Keyring([LocalKey("m", bytes(32))]),
+            public_key=self.memory._chain.public_key,
         )
+        super().__init__(parts, freshness=freshness or AlwaysFresh(), vaults=vaults, overlap=overlap, now=now)
 
-    async def put(self, payload: bytes = SECRET, *, org: str = "acme", expected: int = 0) -> int:
-        return await self.keeper.put(org, "vapi", payload, "••••acme", expected_version=expected, origin=ORIGIN)
+    def row(self, org: str = "acme") -> _Row:
+        return self.memory._orgs[org]
 
-    async def activate(self, version: int = 1, *resources: Resource, org: str = "acme") -> Integration:
-        return await self.keeper.activate(org, "vapi", version, resources, ORIGIN)
+    def edit(self, *, org: str = "acme", provider: str = "vapi", **changes: Any) -> None:
+        """Write into a pointer."""
+        row = self.row(org)
+        pointer = replace(row.org.pointers[provider], **changes)
+        row.org = replace(row.org, pointers={**row.org.pointers, provider: pointer})
+        self.forget(org)
 
-    async def connect(self, payload: bytes = SECRET, *resources: Resource, org: str = "acme") -> None:
-        await self.put(payload, org=org)
-        await self.activate(1, *resources, org=org)
+    def reseal(self, sealed: bytes, *, org: str = "acme", provider: str = "vapi", version: int = 1) -> None:
+        """Write into a record."""
+        row = self.row(org)
+        row.records[provider, version] = (row.records[provider, version][0], sealed)
+        self.forget(org)
 
-    def version(self, org: str = "acme", version: int = 1) -> tuple[Any, bytes, str]:
-        return self.store._orgs[org].versions["vapi", version]
-
-    def replace_version(self, sealed: bytes, *, org: str = "acme", version: int = 1, **name: Any) -> None:
-        old, _, hint = self.version(org, version)
-        self.store._orgs[org].versions["vapi", version] = (replace(old, **name), sealed, hint)
+    def break_key(self, *, org: str = "acme") -> None:
+        """Write into the org's current key."""
+        row = self.row(org)
+        row.keys[row.current_key] = replace(row.keys[row.current_key], wrapped=b"garbage")
+        self.forget(org)
 
 
 @pytest.fixture
-def vault() -> Vault:
-    return Vault()
+def vault() -> MemoryVault:
+    return MemoryVault()
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[logging.LogRecord]]]:
-    """The records of the keeper's log; no secret may be in any."""
+    """The records of the vault's log; no secret may be in any."""
     with caplog.at_level(logging.DEBUG, logger="services.vault"):
         yield lambda: caplog.records
     for record in caplog.records:
-        assert SECRET.decode() not in str(vars(record))
+        assert "canary" not in str(vars(record))
 
 
-async def test_a_connected_credential_comes_out_as_it_went_in(vault: Vault) -> None:
-    await vault.connect(SECRET, INBOUND)
-    got = await vault.keeper.get("acme", "vapi")
-    assert (SECRET, "acme", "vapi", 1, (INBOUND,)) == (
+async def test_a_connected_credential_comes_out_as_it_went_in(vault: MemoryVault) -> None:
+    await vault.connect("acme", INBOUND, payload=SECRET)
+    got = await vault.get("acme")
+    assert (SECRET, "acme", "vapi", 1, [INBOUND], 2) == (
         got.payload,
         got.name.org_id,
         got.name.provider,
         got.name.version,
-        tuple(got.resources),
+        list(got.resources),
+        got.generation,
     )
-    assert got.last_verified_at is not None
-    assert 2 == got.generation
 
 
-async def test_a_plaintext_does_not_show_itself(vault: Vault) -> None:
-    await vault.connect()
-    got = await vault.keeper.get("acme", "vapi")
-    assert SECRET.decode() not in repr(got)
-    assert SECRET.decode() not in repr(vars(vault.cache))
+async def test_nothing_in_the_store_is_plaintext(vault: MemoryVault) -> None:
+    await vault.connect("acme", payload=SECRET)
+    _, sealed = vault.row().records["vapi", 1]
+    assert SECRET not in sealed
+    assert b"canary" not in sealed
 
 
-async def test_nothing_in_the_store_or_the_cache_is_plaintext(vault: Vault) -> None:
-    await vault.connect()
-    await vault.keeper.get("acme", "vapi")
-    assert SECRET not in vault.version()[1]
-    [readable] = vault.cache._values.values()
-    assert SECRET not in readable.stored.sealed
-    assert isinstance(readable.record, Record)
-    assert SECRET not in readable.record._ciphertext
+async def test_putting_the_newest_value_again_is_that_version(vault: MemoryVault) -> None:
+    await vault.put("acme", SECRET)
+    before = vault.row().records["vapi", 1]
+    assert 1 == await vault.put("acme", SECRET, expected=1)
+    assert before == vault.row().records["vapi", 1]
+    assert ["credential.put"] == [action for action, *_ in await vault.events("acme")]
+    await vault.activate("acme")
+    assert 1 == await vault.put("acme", SECRET, expected=1)
 
 
-async def test_a_version_that_is_not_active_is_got_as_the_newest_only(vault: Vault) -> None:
-    assert 1 == await vault.put()
-    with pytest.raises(CredentialNotFound):
-        await vault.keeper.get("acme", "vapi")
-    assert (await vault.keeper.get_newest("acme", "vapi")).payload == SECRET
-
-
-async def test_where_nothing_is_stored_nothing_is_got(vault: Vault) -> None:
-    for get in (vault.keeper.get, vault.keeper.get_newest):
-        with pytest.raises(CredentialNotFound):
-            await get("acme", "vapi")
-
-
-async def test_putting_the_newest_value_again_is_that_version(vault: Vault) -> None:
-    await vault.put()
-    before = vault.version()
-    assert 1 == await vault.put(expected=1)
-    assert before == vault.version()
-    assert ["credential.put"] == [event.action for event in vault.store.events]
-    await vault.activate()
-    assert 1 == await vault.put(expected=1)
-
-
-async def test_putting_another_value_is_the_next_version(vault: Vault) -> None:
-    await vault.put()
-    assert 2 == await vault.put(b"another", expected=1)
-    assert (await vault.keeper.get_newest("acme", "vapi")).payload == b"another"
+async def test_putting_another_value_is_the_next_version(vault: MemoryVault) -> None:
+    await vault.put("acme", SECRET)
+    assert 2 == await vault.put("acme", b"another", expected=1)
+    assert b"another" == (await vault.get_newest("acme")).payload
 
 
 @pytest.mark.parametrize("expected", [0, 2, 7])
-async def test_putting_on_anything_but_the_newest_is_a_conflict(vault: Vault, expected: int) -> None:
-    await vault.put()
+async def test_putting_on_anything_but_the_newest_is_a_conflict(vault: MemoryVault, expected: int) -> None:
+    await vault.put("acme", SECRET)
     for payload in (SECRET, b"another"):
         with pytest.raises(VersionConflict):
-            await vault.put(payload, expected=expected)
+            await vault.put("acme", payload, expected=expected)
 
 
-async def test_putting_over_a_record_that_does_not_open_mends_it(vault: Vault) -> None:
-    await vault.connect()
-    vault.replace_version(b"garbage")
-    assert 2 == await vault.put(expected=1)
-    await vault.activate(2)
-    assert (await vault.keeper.get("acme", "vapi")).payload == SECRET
+async def test_putting_over_a_record_that_does_not_open_mends_it(vault: MemoryVault) -> None:
+    await vault.connect("acme", payload=SECRET)
+    vault.reseal(b"garbage")
+    assert 2 == await vault.put("acme", SECRET, expected=1)
+    await vault.activate("acme", 2)
+    assert SECRET == (await vault.get("acme")).payload
 
 
-async def test_after_a_disconnect_the_same_value_is_a_new_version(vault: Vault) -> None:
-    await vault.connect()
-    await vault.keeper.disconnect("acme", "vapi", ORIGIN)
-    assert 2 == await vault.put(expected=1)
+async def test_after_a_disconnect_the_same_value_is_a_new_version(vault: MemoryVault) -> None:
+    await vault.connect("acme", payload=SECRET)
+    await vault.disconnect("acme")
+    assert 2 == await vault.put("acme", SECRET, expected=1)
 
 
-async def test_all_credentials_of_an_org_are_under_one_key_and_of_two_under_two(vault: Vault) -> None:
-    await vault.put()
-    await vault.put(b"another", expected=1)
-    await vault.put(org="globex")
-    ours, again, theirs = (vault.version(*of)[0].key_id for of in (("acme", 1), ("acme", 2), ("globex", 1)))
-    assert ours == again != theirs
-
-
-async def test_concurrent_puts_make_one_version_and_one_key(vault: Vault) -> None:
-    results = await asyncio.gather(*(vault.put(f"{n}".encode()) for n in range(20)), return_exceptions=True)
+async def test_concurrent_puts_make_one_version(vault: MemoryVault) -> None:
+    puts = (vault.put("acme", f"{number}".encode()) for number in range(20))
+    results = await asyncio.gather(*puts, return_exceptions=True)
     assert 1 == results.count(1)
     assert 19 == sum(isinstance(result, VersionConflict) for result in results)
+    assert 1 == len(vault.row().keys)
 
 
-async def test_an_org_that_put_nothing_has_nothing_to_activate(vault: Vault) -> None:
+async def test_what_was_not_put_cannot_be_activated(vault: MemoryVault) -> None:
+    with pytest.raises(CredentialNotFound):
+        await vault.activate("acme")
+    await vault.put("acme", provider="twilio")
     with pytest.raises(VersionConflict):
-        await vault.activate()
+        await vault.activate("acme")
 
 
-async def test_without_the_lease_nothing_is_activated(vault: Vault) -> None:
-    await vault.put()
+async def test_without_the_lease_nothing_is_activated(vault: MemoryVault) -> None:
+    await vault.put("acme")
     with pytest.raises(LeaseHeld):
-        await vault.keeper.activate("acme", "vapi", 1, [], ORIGIN, lease_owner="worker")
+        await vault.activate("acme", lease_owner="worker")
 
 
-async def test_a_resource_resolves_to_its_org_and_role(vault: Vault) -> None:
-    await vault.connect(SECRET, INBOUND)
-    mapping = await vault.keeper.resolve(KIND, INBOUND.resource_id)
-    assert ("acme", "vapi", INBOUND) == (mapping.org_id, mapping.provider, mapping.resource)
+async def test_the_overlap_ends_after_the_time_that_the_keeper_was_given(vault: MemoryVault) -> None:
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    vault = MemoryVault(overlap=HOUR, now=lambda: at)
+    await vault.connect("acme")
+    await vault.connect("acme", expected=1)
+    pointer = vault.row().org.pointers["vapi"]
+    assert (1, at + HOUR) == (pointer.previous_version, pointer.previous_until)
 
 
-async def test_a_resource_resolves_to_the_credential(vault: Vault) -> None:
-    await vault.connect(SECRET, INBOUND)
-    await vault.connect(b"of globex", replace(INBOUND, resource_id="assistant-2"), org="globex")
-    assert (await vault.keeper.resolve_credential(KIND, "assistant-1", "vapi")).payload == SECRET
-    assert (await vault.keeper.resolve_credential(KIND, "assistant-2", "vapi")).payload == b"of globex"
+async def test_an_integration_that_is_not_there_after_a_change_is_a_mistake(
+    vault: MemoryVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await vault.put("acme")
+
+    async def none(org_id: str) -> list[Integration]:
+        return []
+
+    monkeypatch.setattr(vault.memory, "integrations", none)
+    with pytest.raises(InternalError):
+        await vault.activate("acme")
 
 
-async def test_whatever_cannot_be_resolved_answers_alike(vault: Vault) -> None:
-    await vault.connect(SECRET, INBOUND)
-    answers = []
-    for resource_id, provider in (("unknown", "vapi"), (INBOUND.resource_id, "twilio")):
-        with pytest.raises(ResourceNotFound) as refused:
-            await vault.keeper.resolve_credential(KIND, resource_id, provider)
-        answers.append((refused.value.reason, refused.value.message, dict(refused.value.fields)))
-    await vault.keeper.disconnect("acme", "vapi", ORIGIN)
-    with pytest.raises(ResourceNotFound) as refused:
-        await vault.keeper.resolve_credential(KIND, INBOUND.resource_id, "vapi")
-    answers.append((refused.value.reason, refused.value.message, dict(refused.value.fields)))
-    assert 1 == len({str(answer) for answer in answers})
+# What somebody else wrote.
 
 
-async def forged(vault: Vault) -> dict[str, Mapping]:
-    """Ways to hand acme's assistant to globex, or to change what it is, in the table."""
-    ours = vault.store._mappings[KIND, INBOUND.resource_id]
-    theirs = await vault.keeper._envelope.vouch(
-        vault.store._orgs["globex"].key,  # type: ignore[arg-type]  # there is one
-        "vapi",
-        replace(INBOUND, resource_id="assistant-2"),
+async def tampered(vault: MemoryVault) -> None:
+    """Acme's vapi points at its first version again; its twilio is as it should be."""
+    await vault.connect("acme", INBOUND)
+    await vault.connect("acme", INBOUND, expected=1)
+    await vault.connect("acme", provider="twilio")
+    vault.edit(version=1)
+    with pytest.raises(CredentialUnreadable):
+        await vault.get("acme")
+    assert 1 == (await vault.get("acme", provider="twilio")).name.version
+
+
+ELSEWHERE: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
+    "put": lambda vault: vault.put("acme", expected=2),
+    "put elsewhere": lambda vault: vault.put("acme", provider="twilio", expected=1),
+    "connect elsewhere": lambda vault: vault.connect("acme", provider="resend"),
+    "disconnect elsewhere": lambda vault: vault.disconnect("acme", provider="twilio"),
+    "freeze": lambda vault: vault.keeper.freeze("acme", ORIGIN),
+    "rotate the key": lambda vault: vault.keeper.rotate_key("acme", ORIGIN),
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+async def test_no_change_elsewhere_vouches_for_what_somebody_else_wrote(vault: MemoryVault, change: str) -> None:
+    await tampered(vault)
+    generation = await vault.generation("acme")
+    await ELSEWHERE[change](vault)
+    assert generation < await vault.generation("acme")
+    await vault.keeper.unfreeze("acme", ORIGIN)
+    with pytest.raises(CredentialUnreadable):
+        await vault.get("acme")
+    with pytest.raises(ResourceNotFound):
+        await vault.owner(INBOUND)
+    if change != "disconnect elsewhere":
+        assert (await vault.get("acme", provider="twilio")).payload
+
+
+HERE: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
+    "verify": lambda vault: vault.verify("acme"),
+    "disconnect": lambda vault: vault.disconnect("acme"),
+    "roll back": lambda vault: vault.roll_back("acme", 2, expected=1),
+    "destroy": lambda vault: vault.destroy("acme", 2),
+}
+
+
+@pytest.mark.parametrize("change", HERE)
+async def test_what_somebody_else_wrote_is_not_built_upon(vault: MemoryVault, change: str) -> None:
+    await tampered(vault)
+    before = (vault.row().org, dict(vault.row().macs), await vault.events("acme"))
+    with pytest.raises(CredentialUnreadable):
+        await HERE[change](vault)
+    assert before == (vault.row().org, vault.row().macs, await vault.events("acme"))
+
+
+async def test_what_somebody_else_disconnected_is_not_reconnected(vault: MemoryVault) -> None:
+    await vault.connect("acme")
+    vault.edit(is_active=False)
+    with pytest.raises(CredentialUnreadable):
+        await vault.reconnect("acme")
+
+
+async def test_an_activation_mends_what_somebody_else_wrote(vault: MemoryVault) -> None:
+    await tampered(vault)
+    await vault.activate("acme", 2, INBOUND)
+    got = await vault.get("acme")
+    assert (2, [INBOUND]) == (got.name.version, list(got.resources))
+    assert "acme" == await vault.owner(INBOUND)
+    assert 1 == (await vault.get("acme", provider="twilio")).name.version
+    assert State.DISCONNECTED is (await vault.disconnect("acme")).state
+
+
+async def test_an_activation_mends_one_integration_and_no_other(vault: MemoryVault) -> None:
+    await tampered(vault)
+    vault.edit(provider="twilio", registered=1)
+    await vault.activate("acme", 2, INBOUND)
+    assert 2 == (await vault.get("acme")).name.version
+    with pytest.raises(CredentialUnreadable):
+        await vault.get("acme", provider="twilio")
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["activated again", "rotated"])
+async def test_an_activation_that_mends_takes_over_no_version_before(vault: MemoryVault, *, again: bool) -> None:
+    """It would be one that somebody else named: a version that was destroyed, or that never was the one before."""
+    vault = MemoryVault(overlap=HOUR)
+    await vault.connect("acme")
+    await vault.connect("acme", expected=1)
+    await vault.put("acme", expected=2)
+    vault.edit(previous_until=datetime(2099, 1, 1, tzinfo=UTC), latest_version=2 if again else 3)
+    await vault.activate("acme", 2 if again else 3)
+    assert (await vault.get("acme", include_previous=True)).previous is None
+    pointer = vault.row().org.pointers["vapi"]
+    assert (0, None) == (pointer.previous_version, pointer.previous_until)
+
+
+async def test_an_activation_that_mends_nothing_keeps_the_version_before(vault: MemoryVault) -> None:
+    vault = MemoryVault(overlap=HOUR)
+    await vault.connect("acme")
+    await vault.connect("acme", expected=1)
+    await vault.activate("acme", 2)
+    assert (await vault.get("acme", include_previous=True)).previous is not None
+
+
+async def test_a_mapping_that_somebody_else_wrote_is_gone_after_an_activation(vault: MemoryVault) -> None:
+    await vault.connect("acme", INBOUND)
+    planted = replace(INBOUND, resource_id="planted")
+    vault.memory._mappings[KIND, "planted"] = replace(vault.memory._mappings[KIND, "assistant-1"], resource=planted)
+    await vault.activate("acme", 1, INBOUND)
+    assert "acme" == await vault.owner(INBOUND)
+    with pytest.raises(ResourceNotFound):
+        await vault.owner(planted)
+
+
+# A key that does not unwrap.
+
+
+UNDER_THE_KEY: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
+    "put": lambda vault: vault.put("acme", b"another", expected=1),
+    "put elsewhere": lambda vault: vault.put("acme", provider="twilio"),
+    "activate": lambda vault: vault.activate("acme", 1, INBOUND),
+    "verify": lambda vault: vault.verify("acme"),
+    "disconnect": lambda vault: vault.disconnect("acme"),
+    "freeze": lambda vault: vault.keeper.freeze("acme", ORIGIN),
+    "rotate the key": lambda vault: vault.keeper.rotate_key("acme", ORIGIN),
+}
+
+
+@pytest.mark.parametrize("change", UNDER_THE_KEY)
+async def test_under_a_key_that_does_not_unwrap_nothing_changes(
+    vault: MemoryVault, change: str, logged: Callable[[], list[logging.LogRecord]]
+) -> None:
+    await vault.connect("acme", INBOUND, payload=SECRET)
+    vault.break_key()
+    before = (vault.row().org, await vault.events("acme"))
+    with pytest.raises(CredentialUnreadable) as refused:
+        await UNDER_THE_KEY[change](vault)
+    assert refused.value.__cause__ is None
+    assert before == (vault.row().org, await vault.events("acme"))
+    [told] = [record for record in logged() if record.message == "an org's key does not unwrap"]
+    assert ("ERROR", "acme", vault.row().current_key, "m", None) == (
+        told.levelname,
+        vars(told)["org"],
+        vars(told)["key_id"],
+        vars(told)["master_key_id"],
+        told.exc_info,
     )
-    return {
-        "moved": replace(ours, org_id="globex"),
-        "moved with another's proof": replace(ours, org_id="globex", mac=theirs),
-        "moved with no proof": replace(ours, org_id="globex", mac=b""),
-        "another role": replace(ours, resource=replace(INBOUND, role="outbound")),
-        "another provider": replace(ours, provider="twilio"),
-        "another proof": replace(ours, mac=bytes(32)),
-    }
 
 
-@pytest.mark.parametrize(
-    "way",
-    ["moved", "moved with another's proof", "moved with no proof", "another role", "another provider", "another proof"],
-)
-async def test_a_mapping_that_was_changed_in_the_table_is_no_mapping(
-    vault: Vault, way: str, logged: Callable[[], list[logging.LogRecord]]
-) -> None:
-    await vault.connect(SECRET, INBOUND)
-    await vault.connect(b"of globex", org="globex")
-    vault.store._mappings[KIND, INBOUND.resource_id] = mapping = (await forged(vault))[way]
-    with pytest.raises(ResourceNotFound):
-        await vault.keeper.resolve(KIND, INBOUND.resource_id)
-    with pytest.raises(ResourceNotFound):
-        await vault.keeper.resolve_credential(KIND, INBOUND.resource_id, "vapi")
-    records = logged()
-    assert 2 == len(records)
-    assert {("ERROR", mapping.org_id, KIND)} == {(r.levelname, vars(r)["org"], vars(r)["kind"]) for r in records}
+async def test_under_a_key_that_does_not_unwrap_an_org_can_be_shredded(vault: MemoryVault) -> None:
+    await vault.connect("acme")
+    vault.break_key()
+    assert 3 == await vault.keeper.shred("acme", ORIGIN)
 
 
-async def test_a_mapping_under_a_key_that_does_not_unwrap_is_no_mapping(vault: Vault) -> None:
-    await vault.connect(SECRET, INBOUND)
-    key = vault.store._orgs["acme"].key
-    assert key is not None
-    vault.store._orgs["acme"].key = replace(key, wrapped=b"garbage")
-    with pytest.raises(ResourceNotFound):
-        await vault.keeper.resolve(KIND, INBOUND.resource_id)
-
-
-def damage(sealed: bytes) -> dict[str, bytes]:
-    return {
-        "empty": b"",
-        "another scheme": b"\x02" + sealed[1:],
-        "another salt": sealed[:1] + bytes(32) + sealed[33:],
-        "another tag": sealed[:-1] + bytes([sealed[-1] ^ 1]),
-    }
-
-
-@pytest.mark.parametrize("way", ["empty", "another scheme", "another salt", "another tag"])
-async def test_a_record_that_does_not_open_is_unreadable_and_logged_by_name(
-    vault: Vault, way: str, logged: Callable[[], list[logging.LogRecord]]
-) -> None:
-    await vault.connect(SECRET, INBOUND)
-    name, sealed, _ = vault.version()
-    vault.replace_version(damage(sealed)[way])
-    messages = set()
-    for ask in (
-        vault.keeper.get("acme", "vapi"),
-        vault.keeper.get("acme", "vapi"),
-        vault.keeper.get_newest("acme", "vapi"),
-        vault.keeper.resolve_credential(KIND, INBOUND.resource_id, "vapi"),
-    ):
-        with pytest.raises(CredentialUnreadable) as refused:
-            await ask
-        messages.add(refused.value.message)
-    assert {CredentialUnreadable.sentence} == messages
-    records = logged()
-    assert [("acme", "vapi", 1, name.key_id)] * 4 == [
-        (vars(r)["org"], vars(r)["provider"], vars(r)["version"], vars(r)["key_id"]) for r in records
-    ]
-    assert all(record.exc_info is None for record in records)
-
-
-async def test_under_a_key_that_does_not_unwrap_nothing_is_put_or_activated(
-    vault: Vault, logged: Callable[[], list[logging.LogRecord]]
-) -> None:
-    await vault.connect()
-    key = vault.store._orgs["acme"].key
-    assert key is not None
-    vault.store._orgs["acme"].key = replace(key, wrapped=b"garbage")
-    events = len(vault.store.events)
-    for change in (vault.put(b"another", expected=1), vault.activate(1, INBOUND)):
-        with pytest.raises(CredentialUnreadable):
-            await change
-    assert events == len(vault.store.events)
-    told = [record for record in logged() if record.message == "an org's key does not unwrap"]
-    assert [("acme", key.key_id, "m")] * 2 == [
-        (vars(r)["org"], vars(r)["key_id"], vars(r)["master_key_id"]) for r in told
-    ]
-
-
-async def test_a_record_of_another_org_does_not_open_here(vault: Vault) -> None:
-    await vault.connect()
-    await vault.connect(b"of globex", org="globex")
-    vault.replace_version(vault.version("acme")[1], org="globex")
+async def test_an_org_whose_key_was_taken_away_can_be_frozen_and_not_read(vault: MemoryVault) -> None:
+    await vault.connect("acme")
+    vault.row().current_key = ""
+    vault.forget("acme")
+    with pytest.raises(VersionConflict):
+        await vault.activate("acme")
     with pytest.raises(CredentialUnreadable):
-        await vault.keeper.get("globex", "vapi")
-    # And not with the key that it was sealed under, either.
-    vault.store._orgs["globex"].key = vault.store._orgs["acme"].key
-    vault.cache.forget("globex")
+        await vault.disconnect("acme")
+    assert 3 == await vault.keeper.freeze("acme", ORIGIN)
     with pytest.raises(CredentialUnreadable):
-        await vault.keeper.get("globex", "vapi")
+        await vault.get("acme")
+    # A new version gets a new key, under which alone it is vouched for.
+    await vault.keeper.unfreeze("acme", ORIGIN)
+    await vault.connect("acme", payload=SECRET, expected=1)
+    assert SECRET == (await vault.get("acme")).payload
 
 
-async def test_an_older_record_does_not_open_as_a_newer_version(vault: Vault) -> None:
-    await vault.connect(b"old")
-    await vault.put(expected=1)
-    await vault.activate(2)
-    vault.replace_version(vault.version("acme", 1)[1], version=2)
-    with pytest.raises(CredentialUnreadable):
-        await vault.keeper.get("acme", "vapi")
+# What is remembered.
 
 
-async def test_a_repeated_read_does_not_ask_the_store(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    await vault.connect()
-    await vault.keeper.get("acme", "vapi")
-    monkeypatch.setattr(vault.store, "read", lambda *_: pytest.fail("it is in memory"))
-    assert (await vault.keeper.get("acme", "vapi")).payload == SECRET
+class Recorder:
+    """All vaults, which settle when they are let; and what became of the change until then."""
+
+    def __init__(self) -> None:
+        self.settles = asyncio.Event()
+        self.settles.set()
+        self.asked: list[tuple[str, int]] = []
+
+    async def settled(self, org_id: str, generation: int) -> None:
+        self.asked.append((org_id, generation))
+        await self.settles.wait()
 
 
 class GatedStore(MemoryStore):
@@ -345,52 +396,36 @@ class GatedStore(MemoryStore):
         self.gate.set()
         self.fails = False
 
-    async def set_active(self, org_id: str, provider: str, active: bool, origin: Origin) -> Integration:
-        return await self._gated(super().set_active(org_id, provider, active, origin))
-
-    async def activate(
-        self,
-        org_id: str,
-        provider: str,
-        version: int,
-        mappings: Sequence[Mapping],
-        origin: Origin,
-        *,
-        lease_owner: str = "",
-    ) -> Integration:
-        return await self._gated(super().activate(org_id, provider, version, mappings, origin))
-
-    async def record_verification(
-        self, org_id: str, provider: str, version: int, error: str, origin: Origin
-    ) -> Integration:
-        return await self._gated(super().record_verification(org_id, provider, version, error, origin))
-
-    async def _gated(self, change: Any) -> Integration:
+    async def change(self, org_id: str, decide: Decide, origin: Origin, **where: Any) -> int | None:
         await self.gate.wait()
-        result: Integration = await change
+        result = await super().change(org_id, decide, origin, **where)
         if self.fails:
             raise VaultUnavailable
         return result
 
 
 async def settle() -> None:
-    for _ in range(5):
+    for _ in range(10):
         await asyncio.sleep(0)
 
 
-CHANGES: dict[str, Callable[[Vault], Any]] = {
-    "activate": lambda vault: vault.activate(2),
-    "verify": lambda vault: vault.keeper.record_verification("acme", "vapi", 1, "Refused.", ORIGIN),
-    "disconnect": lambda vault: vault.keeper.disconnect("acme", "vapi", ORIGIN),
+CHANGES: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
+    "activate": lambda vault: vault.activate("acme", 2),
+    "verify": lambda vault: vault.verify("acme", 1, "Refused."),
+    "disconnect": lambda vault: vault.disconnect("acme"),
+    "roll back": lambda vault: vault.roll_back("acme", 1, expected=2),
+    "freeze": lambda vault: vault.keeper.freeze("acme", ORIGIN),
+    "shred": lambda vault: vault.keeper.shred("acme", ORIGIN),
+    "rotate the key": lambda vault: vault.keeper.rotate_key("acme", ORIGIN),
 }
 
 
-async def generation_served(vault: Vault) -> int:
-    """The generation of what a read gives; 0 when there is nothing to read."""
+async def served(vault: MemoryVault) -> object:
+    """What a read gives that tells one state of the org from another."""
     try:
-        return (await vault.keeper.get("acme", "vapi")).generation
-    except CredentialNotFound:
-        return 0
+        return (await vault.get("acme")).generation
+    except TenantVaultError as error:
+        return type(error)
 
 
 @pytest.fixture
@@ -399,99 +434,196 @@ def store() -> GatedStore:
 
 
 @pytest.fixture
-async def gated(store: GatedStore) -> Vault:
-    vault = Vault(store)
-    await vault.connect(b"old")
-    await vault.put(expected=1)
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(params=CHANGES)
+async def change(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def gated(store: GatedStore, recorder: Recorder, change: str) -> MemoryVault:
+    """With a version before and one that waits, as the change needs it."""
+    vault = MemoryVault(store, vaults=recorder)
+    await vault.connect("acme", INBOUND)
+    if change == "roll back":
+        await vault.connect("acme", INBOUND, expected=1)
+    else:
+        await vault.put("acme", expected=1)
+    recorder.asked.clear()
     return vault
 
 
-@pytest.mark.parametrize("change", CHANGES)
-async def test_after_each_change_the_next_read_is_of_what_is_stored(gated: Vault, change: str) -> None:
-    before = await generation_served(gated)
+async def test_after_each_change_the_next_read_is_of_what_is_stored(gated: MemoryVault, change: str) -> None:
+    before = await served(gated)
     await CHANGES[change](gated)
-    after = await generation_served(gated)
+    after = await served(gated)
     assert before != after
-    assert after in {0, gated.store._orgs["acme"].generation}
+    assert after in {CredentialNotFound, OrgFrozen, await gated.generation("acme")} or change == "shred"
 
 
-async def test_after_a_reconnect_the_next_read_finds_it(vault: Vault) -> None:
-    await vault.connect()
-    await vault.keeper.disconnect("acme", "vapi", ORIGIN)
-    with pytest.raises(CredentialNotFound):
-        await vault.keeper.get("acme", "vapi")
-    assert State.CONNECTED is (await vault.keeper.reconnect("acme", "vapi", ORIGIN)).state
-    assert (await vault.keeper.get("acme", "vapi")).payload == SECRET
+async def test_after_each_change_the_next_look_up_is_of_what_is_stored(gated: MemoryVault, change: str) -> None:
+    assert "acme" == await gated.owner(INBOUND)
+    asked_before = gated.directory.counts.misses
+    await CHANGES[change](gated)
+    with_an_answer = {"verify", "disconnect", "roll back", "rotate the key"}
+    if change in with_an_answer:
+        assert "acme" == await gated.owner(INBOUND)
+    else:
+        with pytest.raises((ResourceNotFound, OrgFrozen)):
+            await gated.owner(INBOUND)
+    assert asked_before + 1 == gated.directory.counts.misses
 
 
-@pytest.mark.parametrize("change", CHANGES)
 async def test_a_read_between_a_change_and_its_answer_is_not_remembered(
-    gated: Vault, store: GatedStore, change: str
+    gated: MemoryVault, store: GatedStore, change: str
 ) -> None:
     store.gate.clear()
     changing = asyncio.ensure_future(CHANGES[change](gated))
     await settle()
-    old = await generation_served(gated)
+    old = await served(gated)
     store.gate.set()
     await changing
-    assert old != await generation_served(gated)
+    assert old != await served(gated)
 
 
-@pytest.mark.parametrize("change", CHANGES)
-async def test_a_change_whose_caller_gave_up_ends_and_is_seen(gated: Vault, store: GatedStore, change: str) -> None:
+async def test_a_change_whose_caller_gave_up_ends_and_is_seen(
+    gated: MemoryVault, store: GatedStore, recorder: Recorder, change: str
+) -> None:
     store.gate.clear()
     changing = asyncio.ensure_future(CHANGES[change](gated))
     await settle()
     changing.cancel()
     await settle()
     assert changing.cancelled()
-    old = await generation_served(gated)
+    old = await served(gated)
     store.gate.set()
     await settle()
-    assert old != await generation_served(gated)
+    assert old != await served(gated)
+    assert [("acme", await gated.generation("acme"))] == recorder.asked
 
 
-@pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_that_came_about_and_failed_to_say_so_is_seen(
-    gated: Vault, store: GatedStore, change: str
+    gated: MemoryVault, store: GatedStore, change: str
 ) -> None:
-    old = await generation_served(gated)
+    old = await served(gated)
     store.fails = True
     with pytest.raises(VaultUnavailable):
         await CHANGES[change](gated)
-    assert old != await generation_served(gated)
+    assert old != await served(gated)
 
 
-async def test_a_failure_that_nobody_waits_for_is_quiet(gated: Vault, store: GatedStore) -> None:
+async def test_a_change_returns_when_every_vault_has_settled_and_not_before(
+    gated: MemoryVault, recorder: Recorder, change: str
+) -> None:
+    old = await served(gated)
+    recorder.settles.clear()
+    changing = asyncio.ensure_future(CHANGES[change](gated))
+    await settle()
+    assert not changing.done()
+    assert [("acme", await gated.generation("acme"))] == recorder.asked
+    # Here it is gone already, although the others have not said so yet.
+    assert old != await served(gated)
+    recorder.settles.set()
+    assert await changing
+
+
+@pytest.mark.parametrize("change", ["disconnect"], indirect=True)
+async def test_where_nothing_changes_nobody_is_waited_for(gated: MemoryVault, recorder: Recorder) -> None:
+    await gated.disconnect("acme")
+    recorder.asked.clear()
+    recorder.settles.clear()
+    async with asyncio.timeout(60):
+        assert State.DISCONNECTED is (await gated.disconnect("acme")).state
+        assert 4 == await gated.keeper.unfreeze("acme", ORIGIN)
+    assert [] == recorder.asked
+
+
+@pytest.mark.parametrize("change", ["disconnect"], indirect=True)
+async def test_a_failure_that_nobody_waits_for_is_quiet(gated: MemoryVault, store: GatedStore) -> None:
     left_over: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: left_over.append(context))
     store.fails = True
     store.gate.clear()
-    changing = asyncio.ensure_future(gated.keeper.disconnect("acme", "vapi", ORIGIN))
+    changing = asyncio.ensure_future(gated.disconnect("acme"))
     await settle()
     changing.cancel()
     store.gate.set()
     await settle()
+    assert changing.cancelled()
+    assert CredentialNotFound is await served(gated)
     assert [] == left_over
+
+
+def keys_in_memory(vault: MemoryVault) -> list[str]:
+    return sorted(key.org_id for key in vault.envelope._keys)
+
+
+@pytest.mark.parametrize("change", ["shred"], indirect=True)
+async def test_after_a_shredding_no_key_of_the_org_is_in_memory(gated: MemoryVault) -> None:
+    await gated.connect("globex")
+    assert ["acme", "globex"] == keys_in_memory(gated)
+    await gated.keeper.shred("acme", ORIGIN)
+    assert ["globex"] == keys_in_memory(gated)
+
+
+@pytest.mark.parametrize("change", ["shred"], indirect=True)
+async def test_after_a_shredding_whose_caller_gave_up_no_key_of_the_org_is_in_memory(
+    gated: MemoryVault, store: GatedStore
+) -> None:
+    store.gate.clear()
+    shredding = asyncio.ensure_future(gated.keeper.shred("acme", ORIGIN))
+    await settle()
+    shredding.cancel()
+    store.gate.set()
+    await settle()
+    assert shredding.cancelled()
+    assert OrgState.SHREDDED is gated.row().org.state
+    assert [] == keys_in_memory(gated)
+
+
+@pytest.mark.parametrize("change", ["freeze"], indirect=True)
+async def test_another_change_leaves_the_keys_in_memory(gated: MemoryVault) -> None:
+    await gated.keeper.freeze("acme", ORIGIN)
+    assert ["acme"] == keys_in_memory(gated)
+
+
+# Any verb in any order.
 
 
 @dataclass
 class Expected:
-    """What must be so of one integration."""
+    """What must be so of one integration: its payloads by version, None for one that is gone or never was."""
 
-    payloads: list[bytes] = field(default_factory=list)
+    payloads: list[bytes | None] = field(default_factory=list)
+    was_active: set[int] = field(default_factory=set)
     active: int = 0
     connected: bool = False
     refused: str = ""
+    previous: int = 0
     resources: tuple[Resource, ...] = ()
+
+    def payload(self, version: int) -> bytes | None:
+        return self.payloads[version - 1] if 0 < version <= len(self.payloads) else None
+
+    @property
+    def state(self) -> State:
+        if not self.connected:
+            return State.DISCONNECTED
+        return State.REFUSED if self.refused else State.CONNECTED
 
 
 class KeeperMachine(RuleBasedStateMachine):
     """Two orgs with two providers, any verb in any order, against what each verb must have done."""
 
-    WHERE = st.tuples(st.sampled_from(["acme", "globex"]), st.sampled_from(["vapi", "twilio"]))
+    ORGS = st.sampled_from(["acme", "globex"])
+    WHERE = st.tuples(ORGS, st.sampled_from(["vapi", "twilio"]))
     PAYLOADS = st.sampled_from([b"one", b"two", b"three"])
     RESOURCES = st.lists(st.sampled_from([Resource(KIND, f"r{n}", "inbound") for n in range(3)]), unique=True)
+    BEHIND = st.sampled_from([0, 0, 0, 1, -1])
+    VERSIONS = st.integers(1, 5)
 
     def __init__(self) -> None:
         super().__init__()
@@ -499,8 +631,11 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.vault = Vault()
+        self.vault = MemoryVault(overlap=HOUR)
         self.expected = {(org, provider): Expected() for org in ("acme", "globex") for provider in ("vapi", "twilio")}
+        self.frozen: set[str] = set()
+        self.changes = {"acme": 0, "globex": 0}
+        self.known: set[str] = set()
 
     def teardown(self) -> None:
         self.runner.close()
@@ -514,27 +649,49 @@ class KeeperMachine(RuleBasedStateMachine):
 
         return self.runner.run(run())
 
-    @rule(where=WHERE, payload=PAYLOADS, behind=st.sampled_from([0, 0, 0, 1, -1]))
+    @invariant()
+    def every_change_is_counted_once_and_in_a_chain_that_proves(self) -> None:
+        for org, changes in getattr(self, "changes", {}).items():
+            assert changes == self.runner.run(self.vault.generation(org))
+            assert not changes or changes == self.runner.run(proved(self.vault.parts, org))
+
+    def changed(self, org: str) -> None:
+        self.changes[org] += 1
+        self.known.add(org)
+
+    @rule(where=WHERE, payload=PAYLOADS, behind=BEHIND)
     def put(self, where: tuple[str, str], payload: bytes, behind: int) -> None:
         expected = self.expected[where]
         newest = len(expected.payloads)
         outcome = self.outcome(
             self.vault.keeper.put(*where, payload, "hint", expected_version=newest - behind, origin=ORIGIN)
         )
+        gone = expected.active == newest and not expected.connected
+        if not behind and newest and expected.payloads[-1] == payload and not gone:
+            assert outcome == newest
+            return
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+            return
         if behind:
             assert VersionConflict is outcome
             return
-        gone = expected.active == newest and not expected.connected
-        if not (newest and expected.payloads[-1] == payload and not gone):
-            expected.payloads.append(payload)
+        expected.payloads.append(payload)
+        self.changed(where[0])
         assert outcome == len(expected.payloads)
 
-    @rule(where=WHERE, resources=RESOURCES, behind=st.sampled_from([0, 0, 0, 1, -1]))
+    @rule(where=WHERE, resources=RESOURCES, behind=BEHIND)
     def activate(self, where: tuple[str, str], resources: list[Resource], behind: int) -> None:
         expected = self.expected[where]
         version = len(expected.payloads) - behind
         outcome = self.outcome(self.vault.keeper.activate(*where, version, resources, ORIGIN))
-        if behind or not expected.payloads:
+        if where[0] not in self.known:
+            assert CredentialNotFound is outcome
+            return
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+            return
+        if behind or expected.payload(version) is None:
             assert VersionConflict is outcome
             return
         taken = {
@@ -546,8 +703,12 @@ class KeeperMachine(RuleBasedStateMachine):
         if taken.intersection(resources):
             assert ResourceConflict is outcome
             return
+        if not (expected.connected and expected.active == version):
+            expected.previous = expected.active if expected.connected else 0
         expected.active, expected.connected, expected.refused = version, True, ""
+        expected.was_active.add(version)
         expected.resources = tuple(sorted(resources, key=lambda resource: resource.resource_id))
+        self.changed(where[0])
         assert State.CONNECTED is outcome.state
 
     @rule(where=WHERE, connected=st.booleans())
@@ -555,46 +716,135 @@ class KeeperMachine(RuleBasedStateMachine):
         expected = self.expected[where]
         verb = self.vault.keeper.reconnect if connected else self.vault.keeper.disconnect
         outcome = self.outcome(verb(*where, ORIGIN))
+        if connected and where[0] in self.frozen:
+            assert OrgFrozen is outcome
+            return
         if not expected.active:
             assert CredentialNotFound is outcome
             return
+        if connected != expected.connected:
+            self.changed(where[0])
+            if not connected:
+                expected.previous = 0
+                if len(expected.payloads) > expected.active:
+                    expected.payloads.append(None)
         expected.connected = connected
-        assert self.state(expected) is outcome.state
+        assert expected.state is outcome.state
 
     @rule(where=WHERE, error=st.sampled_from(["", "Refused."]), behind=st.sampled_from([0, 0, 1]))
     def verify(self, where: tuple[str, str], error: str, behind: int) -> None:
         expected = self.expected[where]
-        outcome = self.outcome(
-            self.vault.keeper.record_verification(*where, expected.active - behind or 1, error, ORIGIN)
-        )
-        if not expected.payloads:
+        version = expected.active - behind or 1
+        outcome = self.outcome(self.vault.keeper.record_verification(*where, version, error, ORIGIN))
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+        elif not expected.payloads:
             assert CredentialNotFound is outcome
-        elif not expected.connected or (expected.active - behind or 1) != expected.active:
+        elif not expected.connected or version != expected.active:
             assert VersionConflict is outcome
         else:
             expected.refused = error
-            assert self.state(expected) is outcome.state
+            self.changed(where[0])
+            assert expected.state is outcome.state
 
-    @rule(where=WHERE)
-    def get(self, where: tuple[str, str]) -> None:
+    @rule(where=WHERE, version=VERSIONS, behind=st.sampled_from([0, 0, 1]))
+    def roll_back(self, where: tuple[str, str], version: int, behind: int) -> None:
         expected = self.expected[where]
-        outcome = self.outcome(self.vault.keeper.get(*where))
+        outcome = self.outcome(
+            self.vault.keeper.roll_back(*where, version, expected_version=expected.active - behind, origin=ORIGIN)
+        )
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+        elif not expected.connected:
+            assert CredentialNotFound is outcome
+        elif version not in expected.was_active or expected.payload(version) is None:
+            assert VersionNotFound is outcome
+        elif version == expected.active:
+            assert expected.state is outcome.state
+        elif behind:
+            assert VersionConflict is outcome
+        else:
+            expected.active, expected.refused, expected.previous = version, "", 0
+            self.changed(where[0])
+            assert State.CONNECTED is outcome.state
+
+    @rule(where=WHERE, version=VERSIONS)
+    def destroy(self, where: tuple[str, str], version: int) -> None:
+        expected = self.expected[where]
+        listed = {listed.version: listed.state for listed in self.runner.run(self.vault.memory.versions(*where))}
+        outcome = self.outcome(self.vault.keeper.destroy(*where, version, ORIGIN))
+        if where[0] not in self.known:
+            assert CredentialNotFound is outcome
+        elif version not in listed:
+            assert VersionNotFound is outcome
+        elif version == expected.active:
+            assert VersionConflict is outcome
+        elif listed[version] is VersionState.DESTROYED:
+            assert outcome is None
+        else:
+            assert outcome is None
+            expected.payloads[version - 1] = None
+            expected.previous = 0 if expected.previous == version else expected.previous
+            self.changed(where[0])
+
+    @rule(org=ORGS, frozen=st.booleans())
+    def freeze(self, org: str, *, frozen: bool) -> None:
+        if frozen != (org in self.frozen):
+            self.changed(org)
+        verb = self.vault.keeper.freeze if frozen else self.vault.keeper.unfreeze
+        assert self.changes[org] == self.outcome(verb(org, ORIGIN))
+        # Even an unfreeze of nothing.
+        self.known.add(org)
+        (self.frozen.add if frozen else self.frozen.discard)(org)
+
+    @rule(org=ORGS)
+    def rotate_key(self, org: str) -> None:
+        outcome = self.outcome(self.vault.keeper.rotate_key(org, ORIGIN))
+        if org not in self.known:
+            assert CredentialNotFound is outcome
+        elif org in self.frozen:
+            assert OrgFrozen is outcome
+        else:
+            self.changed(org)
+            assert isinstance(outcome, str)
+
+    @rule()
+    def end_rotations(self) -> None:
+        self.runner.run(self.vault.rotations.run())
+        assert [] == self.runner.run(self.vault.memory.orgs_with_old_keys(after="", at_most=10))
+
+    @rule(where=WHERE, include_previous=st.booleans())
+    def get(self, where: tuple[str, str], *, include_previous: bool) -> None:
+        expected = self.expected[where]
+        outcome = self.outcome(self.vault.reader.get(*where, ORIGIN, include_previous=include_previous))
+        if not expected.payloads:
+            assert CredentialNotFound is outcome
+            return
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+            return
         if not expected.connected:
             assert CredentialNotFound is outcome
             return
         assert isinstance(outcome, Plaintext)
-        assert (expected.payloads[expected.active - 1], expected.active, expected.resources) == (
+        assert (expected.payload(expected.active), expected.active, expected.resources) == (
             outcome.payload,
             outcome.name.version,
             tuple(outcome.resources),
+        )
+        before = outcome.previous
+        assert (before and (before.version, before.payload)) == (
+            (expected.previous, expected.payload(expected.previous)) if include_previous and expected.previous else None
         )
 
     @rule(where=WHERE)
     def get_newest(self, where: tuple[str, str]) -> None:
         expected = self.expected[where]
-        outcome = self.outcome(self.vault.keeper.get_newest(*where))
+        outcome = self.outcome(self.vault.reader.get_newest(*where, ORIGIN))
         newest = len(expected.payloads)
-        if not newest or (expected.active == newest and not expected.connected):
+        if newest and where[0] in self.frozen:
+            assert OrgFrozen is outcome
+        elif expected.payload(newest) is None or (expected.active == newest and not expected.connected):
             assert CredentialNotFound is outcome
         else:
             assert (expected.payloads[-1], newest) == (outcome.payload, outcome.name.version)
@@ -604,36 +854,18 @@ class KeeperMachine(RuleBasedStateMachine):
     def resolve(self, data: st.DataObject, provider: str) -> None:
         where = data.draw(st.sampled_from([where for where, expected in self.expected.items() if expected.resources]))
         resource = data.draw(st.sampled_from(self.expected[where].resources))
-        mapping = self.outcome(self.vault.keeper.resolve(resource.kind, resource.resource_id))
-        assert (*where, resource) == (mapping.org_id, mapping.provider, mapping.resource)
-        outcome = self.outcome(self.vault.keeper.resolve_credential(resource.kind, resource.resource_id, provider))
+        found = self.outcome(self.vault.reader.resolve(resource.kind, resource.resource_id, ORIGIN))
+        outcome = self.outcome(self.vault.resolve_credential(resource, provider=provider))
+        if where[0] in self.frozen:
+            assert OrgFrozen is found is outcome
+            return
+        assert (*where, resource) == (found.org_id, found.provider, found.resource)
         asked = self.expected[where[0], provider]
         if asked.connected:
-            assert asked.payloads[asked.active - 1] == outcome.payload
+            assert asked.payload(asked.active) == outcome.payload
         else:
             assert ResourceNotFound is outcome
-
-    @staticmethod
-    def state(expected: Expected) -> State:
-        if not expected.connected:
-            return State.DISCONNECTED
-        return State.REFUSED if expected.refused else State.CONNECTED
 
 
 KeeperMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 TestKeeperAgainstItsModel = KeeperMachine.TestCase
-
-
-async def test_only_a_key_that_is_kept_seals(vault: Vault) -> None:
-    """Of two first puts at the same time, the one whose key came second must not seal under it."""
-    first = OrgKey("acme", "first", "m", b"")
-    real = await vault.keeper._envelope.new_key("acme")
-
-    async def overtaken(key: OrgKey) -> OrgKey:
-        assert key != first
-        return await MemoryStore.add_org_key(vault.store, real)
-
-    vault.store.add_org_key = overtaken  # type: ignore[method-assign]  # the other put was first
-    await vault.connect()
-    assert real.key_id == vault.version()[0].key_id
-    assert (await vault.keeper.get("acme", "vapi")).payload == SECRET

@@ -1,26 +1,19 @@
-from collections.abc import Awaitable, Callable
+import os
 
 import pytest
 
-from services.vault.credential import Origin
+from services.vault.audit import Chain
+from services.vault.keyring import Keyring
+from services.vault.local_key import LocalKey
 from services.vault.memory import MemoryStore
 from tests.suites.store_exam import *  # noqa: F403 - the exam is the test
-
-EventRow = tuple[int, str, str, int, str, Origin]
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+from tests.suites.store_exam import Parts
 
 
 @pytest.fixture
-def events(store: MemoryStore) -> Callable[[str], Awaitable[list[EventRow]]]:
-    async def read(org_id: str) -> list[EventRow]:
-        return [
-            (event.generation, event.action, event.provider, event.version, event.outcome, event.origin)
-            for event in store.events
-            if event.org_id == org_id
-        ]
-
-    return read
+def parts() -> Parts:
+    chain = Chain.from_seed(os.urandom(32))
+    store = MemoryStore(chain=chain)
+    return Parts(
+        store=store, audit=store, keys=store, ring=Keyring([LocalKey("exam", bytes(32))]), public_key=chain.public_key
+    )

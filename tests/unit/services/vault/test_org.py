@@ -1,0 +1,556 @@
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.vault import org as rules
+from services.vault.credential import Org, OrgState, Pointer, Resource, Version
+from services.vault.org import Changed
+from tenantvault.errors import (
+    CredentialNotFound,
+    OrgFrozen,
+    OrgShredded,
+    TenantVaultError,
+    VersionConflict,
+    VersionNotFound,
+)
+
+NOW: Final = datetime(2026, 11, 1, 12, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
+RESOURCES: Final = [Resource("vapi_assistant", "assistant-1", "inbound"), Resource("vapi_assistant", "assistant-2")]
+
+CONNECTED: Final = Pointer(provider="vapi", version=2, latest_version=2, is_active=True, registered=4, resources=1)
+ROTATED: Final = replace(CONNECTED, previous_version=1, previous_until=NOW + HOUR)
+WAITING: Final = replace(CONNECTED, latest_version=3)
+DISCONNECTED: Final = replace(CONNECTED, is_active=False)
+PUT: Final = Pointer(provider="vapi", latest_version=1)
+TWILIO: Final = Pointer(provider="twilio", version=1, latest_version=1, is_active=True, registered=2)
+
+
+def org(*pointers: Pointer, state: OrgState = OrgState.ACTIVE, generation: int = 6) -> Org:
+    return Org(
+        org_id="acme", state=state, generation=generation, pointers={pointer.provider: pointer for pointer in pointers}
+    )
+
+
+def version(number: int, *, was_active: bool = True, destroyed: bool = False) -> Version:
+    return Version(
+        version=number,
+        hint="••••",
+        created_at=NOW - HOUR,
+        was_active=was_active,
+        destroyed_at=NOW if destroyed else None,
+    )
+
+
+def pointer_of(changed: Changed | None, provider: str = "vapi") -> Pointer:
+    assert changed is not None
+    return changed.org.pointers[provider]
+
+
+def activate(
+    before: Org, number: int, resources: Sequence[Resource] = (), *, overlap: timedelta = timedelta(), **about: bool
+) -> Changed:
+    return rules.activate(before, "vapi", version(number, **about), resources, now=NOW, overlap=overlap)
+
+
+# Putting.
+
+
+def test_a_first_put_makes_an_integration_that_nobody_can_read() -> None:
+    changed = rules.put(org(), "vapi", 1)
+    assert Pointer(provider="vapi", latest_version=1) == pointer_of(changed)
+    assert ("credential.put", "vapi", 1, "ok", None, False, False, None) == (
+        changed.action,
+        changed.provider,
+        changed.version,
+        changed.outcome,
+        changed.resources,
+        changed.connected,
+        changed.verified,
+        changed.error,
+    )
+
+
+@pytest.mark.parametrize("before", [CONNECTED, ROTATED, DISCONNECTED], ids=["connected", "rotated", "disconnected"])
+def test_a_put_moves_the_newest_and_nothing_else(before: Pointer) -> None:
+    assert replace(before, latest_version=3) == pointer_of(rules.put(org(before), "vapi", 3))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_put_that_does_not_follow_the_newest_is_a_conflict(number: int) -> None:
+    with pytest.raises(VersionConflict):
+        rules.put(org(CONNECTED), "vapi", number)
+
+
+# Activating.
+
+
+def test_a_first_activation_connects() -> None:
+    changed = activate(org(PUT), 1, RESOURCES, overlap=HOUR, was_active=False)
+    assert Pointer(
+        provider="vapi", version=1, latest_version=1, is_active=True, registered=7, resources=2
+    ) == pointer_of(changed)
+    assert ("credential.activate", "vapi", 1, "ok", RESOURCES, True, True, "") == (
+        changed.action,
+        changed.provider,
+        changed.version,
+        changed.outcome,
+        changed.resources,
+        changed.connected,
+        changed.verified,
+        changed.error,
+    )
+
+
+def test_an_activation_leaves_the_version_before_for_the_overlap() -> None:
+    after = pointer_of(activate(org(WAITING), 3, overlap=HOUR))
+    assert (3, 2, NOW + HOUR, 7, 0) == (
+        after.version,
+        after.previous_version,
+        after.previous_until,
+        after.registered,
+        after.resources,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "overlap"),
+    [
+        (WAITING, timedelta()),
+        (WAITING, -HOUR),
+        (replace(WAITING, is_active=False), HOUR),
+        (replace(ROTATED, latest_version=3), timedelta()),
+        (replace(ROTATED, latest_version=3, is_active=False), HOUR),
+    ],
+)
+def test_without_an_overlap_or_a_connection_there_is_no_version_before(before: Pointer, overlap: timedelta) -> None:
+    after = pointer_of(activate(org(before), 3, overlap=overlap))
+    assert (3, True, 0, None) == (after.version, after.is_active, after.previous_version, after.previous_until)
+
+
+def test_of_two_rotations_within_the_overlap_the_last_version_before_stays() -> None:
+    after = pointer_of(activate(org(replace(ROTATED, latest_version=3)), 3, overlap=HOUR))
+    assert (3, 2) == (after.version, after.previous_version)
+
+
+def test_activating_again_registers_anew_and_keeps_the_overlap() -> None:
+    changed = activate(org(ROTATED), 2, RESOURCES, overlap=2 * HOUR)
+    assert replace(ROTATED, registered=7, resources=2) == pointer_of(changed)
+    assert (False, True, "") == (changed.connected, changed.verified, changed.error)
+
+
+def test_activating_what_is_disconnected_connects_it() -> None:
+    changed = activate(org(DISCONNECTED), 2, overlap=HOUR)
+    assert replace(CONNECTED, registered=7, resources=0) == pointer_of(changed)
+    assert changed.connected
+
+
+@pytest.mark.parametrize(
+    ("before", "about"),
+    [
+        (None, version(1)),
+        (PUT, None),
+        (PUT, version(2)),
+        (PUT, version(1, destroyed=True)),
+        (WAITING, version(2)),
+        # A disconnect has passed version 3 over.
+        (replace(DISCONNECTED, latest_version=4), version(3)),
+    ],
+)
+def test_only_the_newest_version_that_is_there_can_be_activated(before: Pointer | None, about: Version | None) -> None:
+    with pytest.raises(VersionConflict):
+        rules.activate(org(before) if before else org(), "vapi", about, [], now=NOW, overlap=HOUR)
+
+
+# Verifying.
+
+
+@pytest.mark.parametrize(("error", "outcome"), [("", "ok"), ("Key refused.", "refused")])
+def test_a_verification_keeps_the_answer(error: str, outcome: str) -> None:
+    changed = rules.verify(org(ROTATED), "vapi", 2, error)
+    assert pointer_of(changed) == ROTATED
+    assert ("credential.verify", 2, outcome, not error, error, False) == (
+        changed.action,
+        changed.version,
+        changed.outcome,
+        changed.verified,
+        changed.error,
+        changed.connected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "error"),
+    [
+        (None, 1, CredentialNotFound),
+        (PUT, 1, VersionConflict),
+        (PUT, 0, VersionConflict),
+        (CONNECTED, 1, VersionConflict),
+        (WAITING, 3, VersionConflict),
+        (DISCONNECTED, 2, VersionConflict),
+    ],
+)
+def test_only_the_active_version_can_be_verified(
+    before: Pointer | None, number: int, error: type[TenantVaultError]
+) -> None:
+    with pytest.raises(error):
+        rules.verify(org(before) if before else org(), "vapi", number, "")
+
+
+# Disconnecting and reconnecting.
+
+
+def test_a_disconnect_ends_the_overlap_too() -> None:
+    changed = rules.disconnect(org(ROTATED), "vapi")
+    assert changed is not None
+    assert pointer_of(changed) == DISCONNECTED
+    assert ("credential.disconnect", 2) == (changed.action, changed.version)
+
+
+def test_a_disconnect_passes_over_a_version_that_waits() -> None:
+    assert replace(DISCONNECTED, latest_version=4) == pointer_of(rules.disconnect(org(WAITING), "vapi"))
+
+
+def test_a_reconnect_makes_the_same_version_readable() -> None:
+    changed = rules.reconnect(org(DISCONNECTED), "vapi")
+    assert changed is not None
+    assert pointer_of(changed) == CONNECTED
+    assert ("credential.reconnect", 2, True) == (changed.action, changed.version, changed.connected)
+
+
+def test_what_is_so_already_is_no_change() -> None:
+    assert rules.disconnect(org(DISCONNECTED), "vapi") is None
+    assert rules.reconnect(org(CONNECTED), "vapi") is None
+    assert rules.roll_back(org(CONNECTED), "vapi", version(2), 1) is None
+    assert rules.destroy(org(CONNECTED), "vapi", version(1, destroyed=True)) is None
+    assert rules.freeze(org(state=OrgState.FROZEN)) is None
+    assert rules.unfreeze(org()) is None
+    assert rules.shred(org(state=OrgState.SHREDDED)) is None
+
+
+@pytest.mark.parametrize("rule", [rules.disconnect, rules.reconnect])
+@pytest.mark.parametrize("before", [None, PUT], ids=["nothing", "put"])
+def test_what_was_never_connected_can_be_neither(
+    rule: Callable[[Org, str], Changed | None], before: Pointer | None
+) -> None:
+    with pytest.raises(CredentialNotFound):
+        rule(org(before) if before else org(TWILIO), "vapi")
+
+
+# Rolling back and destroying.
+
+
+def test_a_rollback_ends_the_overlap_and_keeps_the_resources_and_the_count() -> None:
+    changed = rules.roll_back(org(ROTATED), "vapi", version(1), 2)
+    assert changed is not None
+    assert replace(CONNECTED, version=1) == pointer_of(changed)
+    assert ("credential.roll_back", 1, True, False, "", None) == (
+        changed.action,
+        changed.version,
+        changed.connected,
+        changed.verified,
+        changed.error,
+        changed.resources,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "about", "expected", "error"),
+    [
+        (None, version(1), 0, CredentialNotFound),
+        (PUT, version(1), 0, CredentialNotFound),
+        (DISCONNECTED, version(1), 2, CredentialNotFound),
+        (CONNECTED, None, 2, VersionNotFound),
+        (CONNECTED, version(1, destroyed=True), 2, VersionNotFound),
+        (CONNECTED, version(1, was_active=False), 2, VersionNotFound),
+        (WAITING, version(3, was_active=False), 2, VersionNotFound),
+        (CONNECTED, version(1), 1, VersionConflict),
+        (CONNECTED, version(1), 3, VersionConflict),
+    ],
+)
+def test_a_rollback_that_does_not_fit_is_refused(
+    before: Pointer | None, about: Version | None, expected: int, error: type[TenantVaultError]
+) -> None:
+    with pytest.raises(error):
+        rules.roll_back(org(before) if before else org(), "vapi", about, expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [
+        (WAITING, 1, WAITING),
+        (WAITING, 3, WAITING),
+        (DISCONNECTED, 1, DISCONNECTED),
+        (PUT, 1, PUT),
+        (ROTATED, 1, CONNECTED),
+    ],
+)
+def test_a_version_is_destroyed_and_the_overlap_that_it_had(before: Pointer, number: int, after: Pointer) -> None:
+    changed = rules.destroy(org(before), "vapi", version(number))
+    assert changed is not None
+    assert after == pointer_of(changed)
+    assert ("credential.destroy", number) == (changed.action, changed.version)
+
+
+@pytest.mark.parametrize(
+    ("before", "about", "error"),
+    [
+        (None, version(1), VersionNotFound),
+        (CONNECTED, None, VersionNotFound),
+        (CONNECTED, version(2), VersionConflict),
+        (DISCONNECTED, version(2), VersionConflict),
+    ],
+)
+def test_what_is_active_or_not_there_is_not_destroyed(
+    before: Pointer | None, about: Version | None, error: type[TenantVaultError]
+) -> None:
+    with pytest.raises(error):
+        rules.destroy(org(before) if before else org(), "vapi", about)
+
+
+# Whole orgs.
+
+
+def test_freezing_and_unfreezing_touch_no_pointer() -> None:
+    frozen = rules.freeze(org(ROTATED, TWILIO))
+    assert frozen is not None
+    assert (OrgState.FROZEN, "org.freeze", "", 0) == (
+        frozen.org.state,
+        frozen.action,
+        frozen.provider,
+        frozen.version,
+    )
+    unfrozen = rules.unfreeze(frozen.org)
+    assert unfrozen is not None
+    assert ("org.unfreeze", org(ROTATED, TWILIO, generation=8)) == (unfrozen.action, unfrozen.org)
+
+
+@pytest.mark.parametrize("state", [OrgState.ACTIVE, OrgState.FROZEN])
+def test_shredding_ends_every_pointer(state: OrgState) -> None:
+    changed = rules.shred(org(ROTATED, TWILIO, replace(PUT, provider="resend"), state=state))
+    assert changed is not None
+    assert ("org.shred", OrgState.SHREDDED, 7) == (changed.action, changed.org.state, changed.org.generation)
+    assert {
+        "vapi": Pointer(provider="vapi", version=2, latest_version=2),
+        "twilio": Pointer(provider="twilio", version=1, latest_version=1),
+        "resend": Pointer(provider="resend", latest_version=1),
+    } == changed.org.pointers
+
+
+def test_a_new_key_is_a_change_of_the_generation_only() -> None:
+    changed = rules.rotate_key(org(ROTATED))
+    assert ("org.rotate_key", org(ROTATED, generation=7)) == (changed.action, changed.org)
+
+
+# Every rule at once.
+
+RULES: Final[dict[str, Callable[[Org, str, int], Changed | None]]] = {
+    "put": rules.put,
+    "activate": lambda before, provider, number: rules.activate(
+        before, provider, version(number), RESOURCES, now=NOW, overlap=HOUR
+    ),
+    "verify": lambda before, provider, number: rules.verify(before, provider, number, ""),
+    "disconnect": lambda before, provider, _: rules.disconnect(before, provider),
+    "reconnect": lambda before, provider, _: rules.reconnect(before, provider),
+    "roll back": lambda before, provider, number: rules.roll_back(
+        before, provider, version(number), before.pointers.get(provider, PUT).version
+    ),
+    "destroy": lambda before, provider, number: rules.destroy(before, provider, version(number)),
+    "freeze": lambda before, _, __: rules.freeze(before),
+    "unfreeze": lambda before, _, __: rules.unfreeze(before),
+    "shred": lambda before, _, __: rules.shred(before),
+    "rotate the key": lambda before, _, __: rules.rotate_key(before),
+}
+
+
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"freeze", "unfreeze", "shred", "disconnect", "destroy"}))
+def test_a_frozen_org_is_not_changed(rule: str) -> None:
+    with pytest.raises(OrgFrozen):
+        RULES[rule](org(WAITING, state=OrgState.FROZEN), "vapi", 3)
+
+
+@pytest.mark.parametrize("rule", ["unfreeze", "shred", "disconnect", "destroy"])
+def test_what_takes_away_goes_through_a_freeze(rule: str) -> None:
+    assert RULES[rule](org(WAITING, state=OrgState.FROZEN), "vapi", 3) is not None
+
+
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"shred"}))
+@pytest.mark.parametrize("provider", ["vapi", "resend"])
+def test_a_shredded_org_is_not_changed(rule: str, provider: str) -> None:
+    shredded = rules.shred(org(WAITING))
+    assert shredded is not None
+    with pytest.raises(OrgShredded):
+        RULES[rule](shredded.org, provider, 3)
+
+
+@st.composite
+def pointers(draw: st.DrawFn, provider: str) -> Pointer:
+    """Any pointer that the rules can come to."""
+    latest = draw(st.integers(1, 4))
+    current = draw(st.integers(0, latest))
+    active = bool(current) and draw(st.booleans())
+    previous = draw(st.integers(0, latest)) if active else 0
+    previous = 0 if previous == current else previous
+    registered = draw(st.integers(1, 6)) if current else 0
+    return Pointer(
+        provider=provider,
+        version=current,
+        latest_version=latest,
+        is_active=active,
+        previous_version=previous,
+        previous_until=draw(st.sampled_from([NOW - HOUR, NOW + HOUR])) if previous else None,
+        registered=registered,
+        resources=draw(st.integers(0, 3)) if registered else 0,
+    )
+
+
+@st.composite
+def orgs(draw: st.DrawFn) -> Org:
+    found = [draw(pointers(provider)) for provider in draw(st.sets(st.sampled_from(["vapi", "twilio"])))]
+    state = draw(st.sampled_from([OrgState.ACTIVE, OrgState.ACTIVE, OrgState.FROZEN]))
+    return org(*found, state=state, generation=draw(st.integers(6, 2**53)))
+
+
+def sound(pointer: Pointer) -> bool:
+    """What must be so of every pointer."""
+    return (
+        0 <= pointer.version <= pointer.latest_version
+        and 0 <= pointer.previous_version <= pointer.latest_version
+        and (pointer.version > 0 or not pointer.is_active)
+        and (pointer.previous_version == 0 or pointer.previous_version != pointer.version)
+        and (pointer.previous_version > 0) == (pointer.previous_until is not None)
+        and (pointer.is_active or pointer.previous_version == 0)
+    )
+
+
+def done(rule: str, before: Org, provider: str, number: int) -> Changed | None:
+    """A rule's change; None when it changes nothing or is refused."""
+    try:
+        return RULES[rule](before, provider, number)
+    except TenantVaultError:
+        return None
+
+
+A_RULE: Final[Any] = st.sampled_from(sorted(RULES))
+A_PROVIDER: Final = st.sampled_from(["vapi", "twilio"])
+A_NUMBER: Final = st.integers(1, 6)
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_each_change_counts_the_generation_up_by_one_and_leaves_sound_pointers(
+    before: Org, rule: str, provider: str, number: int
+) -> None:
+    kept = replace(before, pointers=dict(before.pointers))
+    assert all(map(sound, before.pointers.values()))
+    changed = done(rule, before, provider, number)
+    # The org as it was is not touched, whatever comes out.
+    assert kept == before
+    if changed is None:
+        return
+    assert before.generation + 1 == changed.org.generation
+    assert before.org_id == changed.org.org_id
+    assert all(sound(pointer) for pointer in changed.org.pointers.values())
+    assert all(name == pointer.provider for name, pointer in changed.org.pointers.items())
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_a_change_to_one_integration_leaves_the_others_and_the_state_alone(
+    before: Org, rule: str, provider: str, number: int
+) -> None:
+    changed = done(rule, before, provider, number)
+    if changed is None or not changed.provider:
+        return
+    assert changed.provider == provider
+    assert before.state is changed.org.state
+    others = {name: pointer for name, pointer in changed.org.pointers.items() if name != provider}
+    assert {name: pointer for name, pointer in before.pointers.items() if name != provider} == others
+    assert changed.version > 0
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_only_a_put_or_a_disconnect_moves_the_newest_and_never_back(
+    before: Org, rule: str, provider: str, number: int
+) -> None:
+    changed = done(rule, before, provider, number)
+    if changed is None:
+        return
+    for name, after in changed.org.pointers.items():
+        moved = after.latest_version - before.pointers.get(name, Pointer(provider=name)).latest_version
+        assert moved in ({"put": (1,), "disconnect": (0, 1)}.get(rule, (0,)) if name == provider else (0,))
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_only_what_says_so_makes_anything_readable(before: Org, rule: str, provider: str, number: int) -> None:
+    changed = done(rule, before, provider, number)
+    if changed is None:
+        return
+    for name, after in changed.org.pointers.items():
+        was = before.pointers.get(name, Pointer(provider=name))
+        readable_before = {was.version, was.previous_version} if was.is_active else set()
+        readable_after = {after.version, after.previous_version} - {0} if after.is_active else set()
+        if name == provider and rule in {"activate", "reconnect", "roll back"}:
+            assert readable_after - readable_before <= {after.version}
+        else:
+            assert readable_after <= readable_before
+
+
+@given(before=orgs(), resources=st.lists(st.sampled_from(RESOURCES), unique=True), provider=A_PROVIDER)
+def test_resources_are_registered_with_the_generation_of_their_change_only(
+    before: Org, resources: list[Resource], provider: str
+) -> None:
+    pointer = before.pointers.get(provider)
+    if pointer is None or before.state is not OrgState.ACTIVE:
+        return
+    changed = rules.activate(before, provider, version(pointer.latest_version), resources, now=NOW, overlap=HOUR)
+    after = changed.org.pointers[provider]
+    assert (changed.org.generation, len(resources)) == (after.registered, after.resources)
+    assert resources == changed.resources
+    for rule in RULES.keys() - {"activate", "shred"}:
+        later = done(rule, changed.org, provider, after.version)
+        if later is not None:
+            kept = later.org.pointers[provider]
+            assert (after.registered, after.resources) == (kept.registered, kept.resources)
+            assert later.resources is None
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_after_a_shredding_nothing_works(before: Org, rule: str, provider: str, number: int) -> None:
+    shredded = rules.shred(before)
+    assert shredded is not None
+    assert not any(pointer.is_active or pointer.resources for pointer in shredded.org.pointers.values())
+    if rule == "shred":
+        assert rules.shred(shredded.org) is None
+        return
+    with pytest.raises(OrgShredded):
+        RULES[rule](shredded.org, provider, number)
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_of_a_frozen_org_nothing_becomes_readable(before: Org, rule: str, provider: str, number: int) -> None:
+    frozen = replace(before, state=OrgState.FROZEN)
+    changed = done(rule, frozen, provider, number)
+    if changed is not None:
+        assert rule in {"unfreeze", "shred", "disconnect", "destroy"}
+        for name, after in changed.org.pointers.items():
+            assert after.is_active <= before.pointers[name].is_active
+
+
+@given(before=orgs(), provider=A_PROVIDER, number=A_NUMBER)
+def test_what_is_destroyed_is_neither_active_nor_the_version_before(before: Org, provider: str, number: int) -> None:
+    changed = done("destroy", before, provider, number)
+    if changed is not None:
+        after = changed.org.pointers[provider]
+        assert number not in {after.version, after.previous_version}
+
+
+@given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)
+def test_a_change_that_was_made_is_not_made_again(before: Org, rule: str, provider: str, number: int) -> None:
+    """Rolling back, disconnecting, freezing and so on: repeating it changes nothing."""
+    changed = done(rule, before, provider, number)
+    if changed is not None and rule in {"disconnect", "reconnect", "roll back", "freeze", "unfreeze", "shred"}:
+        assert RULES[rule](changed.org, provider, number) is None
