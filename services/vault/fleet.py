@@ -13,13 +13,15 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 import asyncpg
 from cachetools import TTLCache
 
+from services.rpc.process import in_background
 from services.vault.database import AWAY, Pool, connection
 from services.vault.postgres import CHANGES
 from tenantvault.errors import VaultUnavailable
@@ -172,8 +174,17 @@ class Fleet:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_RETRY)
 
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[None]:
+        """Be one of the vaults while the body runs."""
+        try:
+            async with in_background(self.run()):
+                yield
+        finally:
+            await self.leave()
+
     async def leave(self) -> None:
-        """Say that this vault serves nothing any more, so that no change waits for it."""
+        """Say that this vault serves nothing any more, so that no change waits for it; `run` must have ended."""
         self._sync.lose()
         try:
             async with connection(self._pool) as db:
@@ -196,6 +207,7 @@ class Fleet:
         except VaultUnavailable:
             # Whoever there is, it has to be waited for.
             others = {""}
+        reminded = False
         while lacking := [vault for vault in others if self._acknowledged.get((vault, org_id), 0) < generation]:
             left = end - self._timer()
             if left <= 0:
@@ -203,10 +215,21 @@ class Fleet:
                 return
             self._heard_acknowledgement.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left if reminded else min(left, self._lease / _BEATS / 2)):
                     await self._heard_acknowledgement.wait()
             except TimeoutError:
-                continue
+                if not reminded:
+                    reminded = True
+                    await self._remind(org_id, generation)
+
+    async def _remind(self, org_id: str, generation: int) -> None:
+        """Tell of a change once more, for a vault that did not hear it, or said so long ago."""
+        told = json.dumps({"org": org_id, "generation": generation, "vault": self._vault_id})
+        try:
+            async with connection(self._pool) as db:
+                await db.execute("SELECT pg_notify($1, $2)", CHANGES, told)
+        except VaultUnavailable:
+            _log.info("the database is away: the lease of whoever did not hear ends by itself")
 
     async def _listen(self) -> None:
         db = await self._connect()

@@ -394,7 +394,8 @@ class Keeper:
                 finally:
                     self._forget(org_id)
                 if generation is None:
-                    return found_at
+                    # Somebody else made it, perhaps just now: whoever repeats a change relies on it no less.
+                    generation = found_at
                 await self._vaults.settled(org_id, generation)
                 return generation
             finally:

@@ -123,11 +123,8 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
         server = RpcServer(
             server_config, services, check=check, telemetry=telemetry, always={DIAGNOSE}, stopping=watchers.end
         )
-        async with spool.flushed_into(audit), in_background(fleet.run(), org_rotations.keep_going()):
-            try:
-                yield server
-            finally:
-                await fleet.leave()
+        async with spool.flushed_into(audit), fleet.joined(), in_background(org_rotations.keep_going()):
+            yield server
 
 
 async def serve(environ: Mapping[str, str]) -> None:

@@ -447,7 +447,10 @@ def _key(org_id: str, row: Any, which: str) -> OrgKey | None:
 
 
 def _record(org_id: str, provider: str, version: int, sealed: bytes | None, key: OrgKey | None) -> Record | None:
-    return Record(RecordName(org_id, provider, version, key.key_id), sealed, key) if sealed and key else None
+    if sealed is None or key is None:
+        return None
+    # One that was emptied by SQL is there, and does not open.
+    return Record(RecordName(org_id, provider, version, key.key_id), sealed, key)
 
 
 def _mappings(org_id: str, provider: str, encoded: str | None) -> tuple[Mapping, ...]:

@@ -36,12 +36,6 @@ class PostgresKeys:
             )
             return await _signing_key(db) or key
 
-    async def audit_public_key(self) -> bytes:
-        """The public half of the current signing key; empty while there is none."""
-        async with connection(self._pool) as db:
-            found = await db.fetchval("SELECT public_key FROM signing_keys WHERE is_current")
-        return found or b""
-
     async def master_keys(self) -> Sequence[MasterKeyRow]:
         """Every master key that was ever seen, by id, with how many org keys are wrapped under it."""
         async with connection(self._pool) as db:

@@ -35,9 +35,13 @@ class AuditProof:
         self._chains = chains
         self._chain = chain
 
+    async def public_key(self) -> bytes:
+        """The public half of the key that signs here: what a row says of it may be somebody else's."""
+        return (await self._chain()).public_key
+
     async def prove(self, org_id: str) -> Verdict:
         """Prove a chain; VaultUnavailable when that cannot be done now."""
-        public_key = (await self._chain()).public_key
+        public_key = await self.public_key()
         prover, head = Prover(org_id), None
         try:
             async for part in self._chains.chain_of(org_id):

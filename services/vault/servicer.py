@@ -1,5 +1,6 @@
 """The vault's gRPC services that read: what comes in is checked and handed on, what goes out is put into messages."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -121,15 +122,17 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
             for org_id, generation in (await self._generations.generations(list(known))).items():
                 if generation > known[org_id]:
                     watcher.tell(org_id, generation)
-            heard_at = self._sync.synced_at
-            while (told := await watcher.next(HEARTBEAT_SECONDS)) is not None:
+            heard_at, patience = float("-inf"), 0.0
+            while (told := await watcher.next(patience)) is not None:
                 changes, resync = told
+                patience = HEARTBEAT_SECONDS
                 if resync:
                     yield access_pb.WatchChangesResponse(resync=access_pb.Resync())
                 for org_id, generation in changes.items():
                     yield access_pb.WatchChangesResponse(change=access_pb.Change(org_id=org_id, generation=generation))
                 # A vault that has not heard from the database since the last time cannot say that nothing was missed.
-                if not changes and not resync and self._sync.synced_at > heard_at:
+                in_sync = time.monotonic() < self._sync.fresh_until and self._sync.synced_at > heard_at
+                if in_sync and not changes and not resync:
                     heard_at = self._sync.synced_at
                     yield access_pb.WatchChangesResponse(heartbeat=access_pb.Heartbeat())
 

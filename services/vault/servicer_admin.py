@@ -24,9 +24,6 @@ class Keys(Protocol):
     async def master_keys(self) -> Sequence[MasterKeyRow]:
         """Every master key that was ever seen."""
 
-    async def audit_public_key(self) -> bytes:
-        """The public half of the key that signs the audit."""
-
     async def orgs_with_old_keys(self, *, after: str, at_most: int) -> Sequence[str]:
         """The next orgs whose rotation has not ended."""
 
@@ -83,7 +80,7 @@ class AdminServicer(admin_grpc.VaultAdminServiceServicer):
             master_keys=[
                 messages.master_key_message(row, self._ring.fingerprints, self._ring.wrapping) for row in rows
             ],
-            audit_public_key=await self._keys.audit_public_key(),
+            audit_public_key=await self._proof.public_key(),
             org_rotations_under_way=len(await self._keys.orgs_with_old_keys(after="", at_most=1_000_000)),
         )
 

@@ -224,8 +224,10 @@ class Spool:
             try:
                 async with asyncio.timeout(patience):
                     await self.flush(audit)
-            except (TimeoutError, TenantVaultError):
-                _log.warning("what is left in the audit spool waits for the next start")
+            except Exception as error:  # noqa: BLE001 - whatever it is, nothing is lost
+                _log.warning(
+                    "what is left in the audit spool waits for the next start", extra={"cause": type(error).__name__}
+                )
             self.close()
 
     def close(self) -> None:

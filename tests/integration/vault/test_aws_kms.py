@@ -14,9 +14,14 @@ from moto.kms.exceptions import AccessDeniedException
 from moto.kms.models import KmsBackend
 from moto.server import ThreadedMotoServer
 
+from deploy.local.authority import DevelopmentAuthority
 from services.vault.aws_kms import LIMIT_SECONDS, AwsKmsKey
 from services.vault.seal import Unreadable
-from tenantvault.errors import VaultUnavailable
+from tenantvault.errors import CredentialUnreadable, VaultUnavailable
+from tenantvault.v1 import admin_service_pb2 as admin_pb
+from tenantvault.v1.admin_service_pb2_grpc import VaultAdminServiceStub
+from tests.integration.conftest import Database
+from tests.integration.vault.conftest import VAPI, Journal, running_vault
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
@@ -177,3 +182,49 @@ async def test_no_org_key_is_in_the_log_at_its_most_talkative(key: AwsKmsKey, ca
     assert caplog.records
     assert base64.b64encode(ORG_KEY).decode() not in caplog.text
     assert repr(ORG_KEY) not in caplog.text
+
+
+async def test_a_vault_moves_from_a_local_master_key_to_the_kms_while_it_is_read(
+    fresh_database: Database, authority: DevelopmentAuthority, vault_environ: dict[str, str], kms: Kms, org: str
+) -> None:
+    local, remote = fresh_database.master_keys, f"kms-1:aws-kms:{kms.new_key()}"
+    environ = {**vault_environ, "TENANTVAULT_DATABASE_URL": fresh_database.app_url}
+    async with running_vault({**environ, "TENANTVAULT_MASTER_KEYS": f"{local}\n{remote}"}, authority) as vault:
+        await vault.connect(org)
+    async with running_vault({**environ, "TENANTVAULT_MASTER_KEYS": f"{remote}\n{local}"}, authority) as vault:
+        admin = VaultAdminServiceStub(await vault.channel("operator"))
+        steps = [step async for step in admin.RotateMasterKey(admin_pb.RotateMasterKeyRequest(), timeout=60)]
+        assert (0, ["test-1"]) == (steps[-1].left, list(steps[-1].retired))
+        assert VAPI == (await vault.get(org)).credential
+    async with running_vault({**environ, "TENANTVAULT_MASTER_KEYS": remote}, authority) as vault:
+        assert VAPI == (await vault.get(org)).credential
+        # The encryption context holds the key to its org.
+        await vault.connect(f"{org}-2")
+        await fresh_database.admin(
+            "UPDATE org_keys k SET wrapped_key = other.wrapped_key FROM org_keys other"
+            " WHERE k.org_id = $1 AND other.org_id = $2",
+            org,
+            f"{org}-2",
+        )
+    async with running_vault({**environ, "TENANTVAULT_MASTER_KEYS": remote}, authority) as vault:
+        with pytest.raises(CredentialUnreadable):
+            await vault.get(org)
+
+
+async def test_a_vault_whose_kms_is_away_is_not_ready_and_says_why(
+    fresh_database: Database, authority: DevelopmentAuthority, vault_environ: dict[str, str], journal: Journal
+) -> None:
+    away = Kms()
+    arn = away.new_key()
+    away.stop()
+    environ = {
+        **vault_environ,
+        "TENANTVAULT_DATABASE_URL": fresh_database.app_url,
+        "TENANTVAULT_MASTER_KEYS": f"kms-1:aws-kms:{arn}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_KMS", away.url)
+        async with running_vault(environ, authority, ready=False) as vault:
+            assert not await vault.server.check()
+    [event] = journal.events("self-check failed")
+    assert "master key kms-1 does not wrap and unwrap" in event["reason"]

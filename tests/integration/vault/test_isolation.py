@@ -55,6 +55,13 @@ TENANT_TABLES = (
     "audit_heads",
     "work",
 )
+LOOK_UPS = (
+    "generations_of",
+    "org_keys_by_master_key",
+    "org_of_resource",
+    "orgs_under_other_master_keys",
+    "orgs_with_old_keys",
+)
 # From before the chain; nothing of the vault reads or writes it any more.
 LEFT_BEHIND = "audit_events_unchained"
 
@@ -284,6 +291,8 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await db.fetch("SELECT wrapped_key FROM org_keys")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await db.fetch("SELECT state FROM orgs")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await db.execute("UPDATE assistant_org_mapping SET org_id = ''")
     finally:
         await db.close()
@@ -293,9 +302,7 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
         "  FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
     )
     definers = {row["proname"]: tuple(row.values())[2:] for row in functions if row["prosecdef"]}
-    assert {"org_of_resource", "orgs_under_other_master_keys", "org_keys_by_master_key", "orgs_with_old_keys"} == set(
-        definers
-    )
+    assert set(LOOK_UPS) == set(definers)
     assert {("tenantvault_lookup", ("search_path=pg_catalog, pg_temp",), False)} == {
         (owner, tuple(config), everybody) for owner, config, everybody in definers.values()
     }
@@ -310,6 +317,8 @@ async def test_the_look_ups_for_rotations_give_names_and_counts_and_no_key(
     assert [{"master_key_id", "org_keys"}] == [set(row.keys()) for row in counts]
     old = await app.fetch("SELECT * FROM orgs_with_old_keys('', 1000) AS org_id")
     assert not {filled.org, filled.other_org} & {row["org_id"] for row in old}
+    generations = await app.fetch("SELECT * FROM generations_of($1)", [filled.org, "hooli"])
+    assert [(filled.org, 2)] == [tuple(row.values()) for row in generations]
     # What they lead to is read within the org's own context, of each org for itself.
     wanted = [filled.other_org, "hooli", filled.org]
     kept = await app.fetch("SELECT * FROM keys_of_orgs($1)", wanted)

@@ -145,6 +145,29 @@ async def test_a_pointer_that_was_edited_is_not_followed_and_does_not_stop_an_op
     assert org == await vault.owner(resource)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "encrypted_config = ''",
+        "encrypted_config = encrypted_config || '\\x00'",
+        "encrypted_config = (SELECT encrypted_config FROM credential_versions WHERE org_id = $1 AND version = 1)",
+    ],
+)
+async def test_a_record_that_was_edited_does_not_open_and_is_taken_from_its_version_by_the_next_change(
+    parts: Parts, database: Database, org: str, edit: str
+) -> None:
+    vault = Vault(parts)
+    await vault.connect(org)
+    await vault.connect(org, expected=1)
+    await database.admin(f"UPDATE org_credentials SET {edit} WHERE org_id = $1", org)
+    with pytest.raises(CredentialUnreadable):
+        await vault.get(org)
+    assert {"record": 1} == {name: number for name, number in asdict(vault.reader.violations).items() if number}
+    assert secret(org, "vapi", 2) == (await vault.get_newest(org)).payload
+    await vault.verify(org, 2)
+    assert secret(org, "vapi", 2) == (await vault.get(org)).payload
+
+
 PAUSED = """
     ALTER FUNCTION resolve_resources(text[], text[]) RENAME TO resolve_resources_itself;
     CREATE FUNCTION resolve_resources(wanted_kinds text[], wanted_ids text[])

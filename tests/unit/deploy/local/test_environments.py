@@ -49,7 +49,7 @@ def everything(environments: Environments) -> dict[str, dict[str, str]]:
     jwt, session, url, keys, password = files
     return {
         "migrate": environments.migrate(admin_url=url, app_password=password),
-        "vault": environments.vault(TLS, database_url=url, master_keys=keys),
+        "vault": environments.vault(TLS, database_url=url, master_keys=keys, audit_spool=Path("/spool")),
         "provider": environments.provider(TLS),
         "gateway": environments.gateway(TLS, jwt_secret=jwt, session_secret=session),
         "sandbox": environments.sandbox(),
@@ -94,13 +94,14 @@ def test_a_setting_goes_to_those_that_need_it_and_to_no_other(
 def test_the_processes_understand_their_settings(environments: Environments, secret: Callable[[str], Path]) -> None:
     """The settings, read by the configurations that will read them."""
     url, keys = "postgresql://app:p@/postgres?host=%2Ftmp%2Fx", "local-1:AAAA"
-    vault = environments.vault(TLS, database_url=secret(url), master_keys=secret(keys))
+    vault = environments.vault(TLS, database_url=secret(url), master_keys=secret(keys), audit_spool=Path("/spool"))
     provider = environments.provider(TLS)
     gateway = environments.gateway(TLS, jwt_secret=secret("j" * 40), session_secret=secret("s" * 40))
 
     assert VaultConfig.from_env(vault).database_url.reveal() == url
     assert VaultConfig.from_env(vault).master_keys.reveal() == keys
     assert VaultConfig.from_env(vault).cache_entries == 10
+    assert VaultConfig.from_env(vault).audit_spool == Path("/spool")
     assert ServerConfig.from_env(vault, listen="").listen == "127.0.0.1:2"
     assert ServerConfig.from_env(provider, listen="").listen == "127.0.0.1:3"
     assert ProviderConfig.from_env(provider).twilio_url == "http://127.0.0.1:4/twilio"

@@ -2,7 +2,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from services.rpc.middleware import LONGEST_DEADLINE, Context, Middleware, current_call, provider_named_in
+from services.rpc.middleware import (
+    LONGEST_DEADLINE,
+    LONGEST_STREAM,
+    Context,
+    Middleware,
+    current_call,
+    providers_named_in,
+)
 from services.rpc.peers import PROVIDERS, Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault.errors import CredentialNotFound, InvalidRequest, LeaseHeld
@@ -453,18 +460,78 @@ async def test_a_stream_whose_reader_went_away_is_closed_at_once(house: House) -
         (integration_pb.ConnectRequest(credential=pb.Credential(vapi=pb.VapiCredential())), "vapi"),
         (directory_pb.ResolveOrgRequest(), None),
         (status_pb.ListIntegrationsRequest(), None),
+        (directory_pb.BatchResolveOrgsRequest(keys=[directory_pb.ResourceKey()]), None),
+        (access_pb.BatchGetCredentialsRequest(), None),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, Message) else str(given),
 )
 def test_the_provider_is_the_one_that_the_request_is_about(request_: Message, provider: str | None) -> None:
-    assert provider == provider_named_in(request_)
+    assert [provider] == list(providers_named_in(request_))
+
+
+def test_a_batch_is_about_the_providers_of_all_its_keys() -> None:
+    numbers = [pb.PROVIDER_VAPI, pb.PROVIDER_TWILIO, pb.PROVIDER_VAPI, pb.PROVIDER_UNSPECIFIED]
+    batch = access_pb.BatchGetCredentialsRequest(keys=[access_pb.CredentialKey(provider=one) for one in numbers])
+    assert {"vapi", "twilio", "unspecified"} == set(providers_named_in(batch))
+    batch.keys.add(provider=99)
+    assert None in providers_named_in(batch)
+
+
+@pytest.mark.parametrize(
+    ("providers", "code"),
+    [
+        ([pb.PROVIDER_TWILIO], None),
+        ([pb.PROVIDER_TWILIO, pb.PROVIDER_VAPI], grpc.StatusCode.PERMISSION_DENIED),
+        ([], grpc.StatusCode.PERMISSION_DENIED),
+    ],
+)
+async def test_a_batch_needs_the_right_to_each_of_its_providers(
+    house: House, providers: "list[pb.Provider.ValueType]", code: grpc.StatusCode | None
+) -> None:
+    context = FakeContext(peer="limited")
+    keys = [access_pb.CredentialKey(org_id="acme", provider=provider) for provider in providers]
+    await house.call(fine, context, request=access_pb.BatchGetCredentialsRequest(keys=keys))
+    assert code == (context.aborted and context.aborted[0])
+
+
+async def test_what_is_always_answered_is_answered_while_the_process_is_not_ready(house: House) -> None:
+    house.ready = False
+    refused = FakeContext()
+    assert await house.call(fine, refused) is None
+    assert refused.aborted is not None
+    always = House()
+    always.ready = False
+    always.middleware = replace(always.middleware, always=frozenset({GET}))
+    assert "answer" == await always.call(fine, FakeContext())
+    denied = FakeContext(peer="stranger")
+    assert await always.call(not_reached, denied) is None
+    assert denied.aborted is not None
+    assert grpc.StatusCode.PERMISSION_DENIED is denied.aborted[0]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "answered"), [(LONGEST_STREAM, True), (LONGEST_STREAM + 1, False), (None, False)]
+)
+async def test_answers_that_stream_may_take_longer(house: House, remaining: float | None, *, answered: bool) -> None:
+    async def stream(_: Any, __: Context) -> AsyncIterator[str]:
+        yield "answer"
+
+    wrapped = await house.wrapped(GET, response_streaming=True, unary_stream=stream)
+    context = FakeContext(remaining=remaining)
+    if answered:
+        await wrapped.unary_stream(REQUEST, context)
+    else:
+        with pytest.raises(grpc.aio.AbortError):
+            await wrapped.unary_stream(REQUEST, context)
+    assert (["answer"] if answered else []) == context.written
 
 
 def test_a_policy_calls_the_providers_what_the_requests_are_about() -> None:
     named = {
-        provider_named_in(access_pb.GetCredentialRequest(provider=number))
+        name
         for number in pb.Provider.values()
         if number != pb.PROVIDER_UNSPECIFIED
+        for name in providers_named_in(access_pb.GetCredentialRequest(provider=number))
     }
     assert PROVIDERS == named
     kinds = {field.name for field in pb.Credential.DESCRIPTOR.oneofs_by_name["kind"].fields}

@@ -22,7 +22,9 @@ NEEDED = {
     "TENANTVAULT_TLS_CA": "/tls/ca.pem",
 }
 DIRECTORY = Service(
-    directory_pb.DESCRIPTOR, add_OrgDirectoryServiceServicer_to_server, SimpleNamespace(ResolveOrg=None)
+    directory_pb.DESCRIPTOR,
+    add_OrgDirectoryServiceServicer_to_server,
+    SimpleNamespace(ResolveOrg=None, BatchResolveOrgs=None),
 )
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from services.vault.cache import AlwaysFresh
 from services.vault.config import Config, required_secret, required_url
 
 URL = "postgresql://tenantvault_app:canary@db.example.com:5432/vault?sslmode=verify-full"
@@ -16,6 +17,17 @@ def test_what_is_not_set_has_its_default() -> None:
         config.cache_entries,
         config.cache_ttl_seconds,
     )
+    assert (60.0, 2.0, 86_400.0, 10_000) == (
+        config.max_staleness_seconds,
+        config.reconcile_seconds,
+        config.overlap_seconds,
+        config.cached_org_keys,
+    )
+    assert (Path("/var/lib/tenantvault/audit-spool"), 256 * 1024 * 1024, 5.0) == (
+        config.audit_spool,
+        config.audit_spool_max_bytes,
+        config.audit_bound_seconds,
+    )
 
 
 def test_everything_can_be_set(tmp_path: Path) -> None:
@@ -28,7 +40,23 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
             "TENANTVAULT_MASTER_KEYS_FILE": str(keys),
             "TENANTVAULT_CACHE_ENTRIES": "7",
             "TENANTVAULT_CACHE_TTL_SECONDS": "0.5",
+            "TENANTVAULT_CACHED_ORG_KEYS": "8",
+            "TENANTVAULT_MAX_STALENESS_SECONDS": "0",
+            "TENANTVAULT_RECONCILE_SECONDS": "1.5",
+            "TENANTVAULT_OVERLAP_SECONDS": "0",
+            "TENANTVAULT_AUDIT_SPOOL": str(tmp_path / "spool"),
+            "TENANTVAULT_AUDIT_SPOOL_MAX_BYTES": "9",
+            "TENANTVAULT_AUDIT_BOUND_SECONDS": "2.5",
         }
+    )
+    assert (8, 0.0, 1.5, 0.0, tmp_path / "spool", 9, 2.5) == (
+        config.cached_org_keys,
+        config.max_staleness_seconds,
+        config.reconcile_seconds,
+        config.overlap_seconds,
+        config.audit_spool,
+        config.audit_spool_max_bytes,
+        config.audit_bound_seconds,
     )
     assert (URL, "a:canary\nb:canary", 7, 0.5) == (
         config.database_url.reveal(),
@@ -119,3 +147,27 @@ def test_what_is_no_database_url_is_refused_and_not_shown(url: str) -> None:
         required_url({"URL": url}, "URL")
     assert "canary" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["TENANTVAULT_MAX_STALENESS_SECONDS", "TENANTVAULT_OVERLAP_SECONDS"])
+@pytest.mark.parametrize("value", ["-1", "", "many", "inf", "nan"])
+def test_a_time_that_may_be_none_is_a_number_from_zero_on(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be a number, zero or above$"):
+        Config.from_env({**NEEDED, name: value})
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_set(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    config = Config.from_env({**NEEDED, "TENANTVAULT_AUDIT_SPOOL": str(file / "spool")})
+    with pytest.raises(OSError, match=r"^the audit spool .* cannot be written \(.*\): .* TENANTVAULT_AUDIT_SPOOL$"):
+        config.open_spool()
+
+
+def test_the_spool_and_the_caches_are_of_these_settings(tmp_path: Path) -> None:
+    config = Config.from_env({**NEEDED, "TENANTVAULT_AUDIT_SPOOL": str(tmp_path / "spool")})
+    spool = config.open_spool()
+    assert [] != list((tmp_path / "spool").iterdir())
+    spool.close()
+    assert [] == list((tmp_path / "spool").iterdir())
+    assert not config.cache(AlwaysFresh()).generations()

@@ -238,6 +238,15 @@ async def test_no_change_elsewhere_vouches_for_what_somebody_else_wrote(vault: M
         assert (await vault.get("acme", provider="twilio")).payload
 
 
+async def test_a_new_key_vouches_for_no_mapping_that_somebody_else_wrote(vault: MemoryVault) -> None:
+    await tampered(vault)
+    await vault.connect("acme", replace(INBOUND, resource_id="assistant-2"), provider="resend")
+    planted, theirs = vault.memory._mappings[KIND, "assistant-1"], vault.memory._mappings[KIND, "assistant-2"]
+    await vault.keeper.rotate_key("acme", ORIGIN)
+    assert planted == vault.memory._mappings[KIND, "assistant-1"]
+    assert theirs.mac != vault.memory._mappings[KIND, "assistant-2"].mac
+
+
 HERE: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
     "verify": lambda vault: vault.verify("acme"),
     "disconnect": lambda vault: vault.disconnect("acme"),
@@ -531,14 +540,20 @@ async def test_a_change_returns_when_every_vault_has_settled_and_not_before(
 
 
 @pytest.mark.parametrize("change", ["disconnect"], indirect=True)
-async def test_where_nothing_changes_nobody_is_waited_for(gated: MemoryVault, recorder: Recorder) -> None:
+async def test_a_change_that_was_made_already_is_waited_for_all_the_same(
+    gated: MemoryVault, recorder: Recorder
+) -> None:
+    """Whoever made it may have given up before every vault had settled."""
     await gated.disconnect("acme")
     recorder.asked.clear()
     recorder.settles.clear()
-    async with asyncio.timeout(60):
-        assert State.DISCONNECTED is (await gated.disconnect("acme")).state
-        assert 4 == await gated.keeper.unfreeze("acme", ORIGIN)
-    assert [] == recorder.asked
+    repeating = asyncio.ensure_future(gated.disconnect("acme"))
+    await settle()
+    assert not repeating.done()
+    assert [("acme", 4)] == recorder.asked
+    recorder.settles.set()
+    assert State.DISCONNECTED is (await repeating).state
+    assert 4 == await gated.keeper.unfreeze("acme", ORIGIN) == await gated.generation("acme")
 
 
 @pytest.mark.parametrize("change", ["disconnect"], indirect=True)

@@ -345,13 +345,11 @@ async def test_a_resource_resolves_to_its_org_and_role(connected: MemoryVault) -
 
 
 async def test_whatever_cannot_be_resolved_answers_alike(connected: MemoryVault) -> None:
-    await connected.connect("acme", INBOUND, expected=1)
     await connected.disconnect("acme", provider="twilio")
     moved = replace(INBOUND, resource_id="assistant-4")
-    await connected.connect("globex", moved, expected=1)
-    connected.memory._mappings[KIND, "assistant-4"] = replace(
-        connected.memory._mappings[KIND, "assistant-4"], org_id="acme"
-    )
+    await connected.connect("initech", moved)
+    await connected.connect("globex", expected=1)
+    edit_mapping(connected, "assistant-4", resource=moved, org_id="globex")
     answers = []
     for resource, provider in (
         (replace(INBOUND, resource_id="unknown"), "vapi"),
@@ -369,6 +367,8 @@ async def test_whatever_cannot_be_resolved_answers_alike(connected: MemoryVault)
             assert error.__cause__ is None
             answers.append((type(error), error.message, dict(error.fields), error.retry_after))
     assert 1 == len({str(answer) for answer in answers})
+    # The integration by itself is whole.
+    assert "acme" == await connected.owner(INBOUND)
 
 
 async def test_of_a_frozen_org_nothing_is_handed_out(connected: MemoryVault) -> None:

@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -9,15 +8,16 @@ from hypothesis import strategies as st
 
 from services.rpc import middleware
 from services.vault import wire
-from services.vault.credential import Integration, Origin, Plaintext, RecordName, Resource, State
+from services.vault.credential import Origin, Resource, State
 from tenantvault.credentials import Provider, ResourceKind
 from tenantvault.errors import InvalidRequest
+from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
 API_KEY = "5f2c1e9a-0000-4000-8000-0000canary01"
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key=API_KEY, webhook_secret="whsec"))
-MOMENT = datetime(2026, 11, 23, 20, 36, 0, 123456, tzinfo=UTC)
 
 texts = st.text(st.characters(codec="utf-8"))
 numbers = st.integers(-(2**31), 2**31 - 1)
@@ -273,77 +273,69 @@ def tried(check: Callable[..., Any], *given: Any) -> Any:
     return None
 
 
-def plaintext(**changes: Any) -> Plaintext:
-    return Plaintext(
-        **{
-            "name": RecordName("acme", "vapi", 3, "k1"),
-            "payload": VAPI.SerializeToString(),
-            "resources": (Resource("vapi_assistant", "r1", "inbound"),),
-            "last_verified_at": MOMENT,
-            "generation": 7,
-            **changes,
-        }
+def test_a_read_is_on_behalf_of_whom_the_request_says(call: middleware.Call) -> None:
+    assert Origin("provider", "", "request-0001") == wire.reader_from()
+    assert Origin("provider", "ada@example.com", "request-0001") == wire.reader_from("ada@example.com")
+    assert ["on_behalf_of"] == list(refused(lambda: wire.reader_from("a" * 257)).fields)
+    assert ["on_behalf_of"] == list(refused(lambda: wire.reader_from("a\0")).fields)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [(None, None), (Duration(), 0.0), (Duration(seconds=5), 5.0), (Duration(seconds=1, nanos=500_000_000), 1.5)],
+)
+def test_how_old_an_answer_may_be_is_said_or_left_to_the_vault(
+    duration: Duration | None, seconds: float | None
+) -> None:
+    assert seconds == wire.max_staleness_from(access_pb.GetCredentialRequest(max_staleness=duration))
+
+
+def test_an_answer_from_the_future_cannot_be_asked_for() -> None:
+    request = access_pb.ResolveCredentialRequest(max_staleness=Duration(seconds=-1))
+    assert ["max_staleness"] == list(refused(lambda: wire.max_staleness_from(request)).fields)
+
+
+@pytest.mark.parametrize("number", [0, 1001])
+def test_a_batch_has_a_thousand_keys_at_the_most_and_one_at_the_least(number: int) -> None:
+    credentials = [access_pb.CredentialKey(org_id="acme", provider=pb.PROVIDER_VAPI)] * number
+    resources = [directory_pb.ResourceKey(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id="+1")] * number
+    assert ["keys"] == list(refused(lambda: wire.credential_keys_from(credentials)).fields)
+    assert ["keys"] == list(refused(lambda: wire.resource_keys_from(resources)).fields)
+
+
+def test_a_batch_is_taken_in_its_order_and_refused_for_one_bad_key() -> None:
+    keys = [
+        access_pb.CredentialKey(org_id="b", provider=pb.PROVIDER_VAPI),
+        access_pb.CredentialKey(org_id="a", provider=pb.PROVIDER_TWILIO),
+    ]
+    assert [("b", "vapi"), ("a", "twilio")] == wire.credential_keys_from(keys)
+    assert ["org_id"] == list(
+        refused(lambda: wire.credential_keys_from([*keys, access_pb.CredentialKey(org_id="A")])).fields
     )
+    resources = [directory_pb.ResourceKey(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id="+1")]
+    assert [("phone_number", "+1")] == wire.resource_keys_from(resources)
+    assert ["kind"] == list(refused(lambda: wire.resource_keys_from([directory_pb.ResourceKey()])).fields)
 
 
-def active_message(opened: Plaintext) -> pb.ActiveCredential:
-    message = pb.ActiveCredential()
-    wire.fill_active(message, opened)
-    return message
+def test_what_a_watcher_knows_is_bounded() -> None:
+    assert {"acme": 3} == wire.known_orgs_from([access_pb.KnownOrg(org_id="acme", generation=3)])
+    assert {} == wire.known_orgs_from([])
+    assert ["known"] == list(refused(lambda: wire.known_orgs_from([access_pb.KnownOrg(org_id="a")] * 10_001)).fields)
+    assert ["org_id"] == list(refused(lambda: wire.known_orgs_from([access_pb.KnownOrg(org_id="")])).fields)
 
 
-def test_an_opened_credential_becomes_the_contracts_message() -> None:
-    message = active_message(plaintext())
-    assert (
-        pb.ActiveCredential(
-            org_id="acme",
-            provider=pb.PROVIDER_VAPI,
-            version=3,
-            credential=VAPI,
-            resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r1", role="inbound")],
-            last_verified_at=message.last_verified_at,
-            generation=7,
-        )
-        == message
-    )
-    assert MOMENT == message.last_verified_at.ToDatetime(tzinfo=UTC)
+def test_a_chain_is_an_orgs_or_the_vaults_own() -> None:
+    assert ("acme", "_vault") == (wire.chain_from("acme"), wire.chain_from("_vault"))
+    assert ["org_id"] == list(refused(lambda: wire.chain_from("_other")).fields)
 
 
-def test_a_moment_that_there_was_not_is_absent() -> None:
-    assert not active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
-    shown = wire.integration_message(Integration(provider="vapi", state=State.EMPTY))
-    assert not shown.HasField("last_verified_at")
-    assert not shown.HasField("connected_at")
-
-
-@given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
-def test_a_moment_keeps_its_microseconds(moment: datetime) -> None:
-    for told in (moment, moment.astimezone(timezone(timedelta(hours=5, minutes=30)))):
-        message = active_message(plaintext(last_verified_at=told))
-        assert moment == message.last_verified_at.ToDatetime(tzinfo=UTC)
-
-
-@pytest.mark.parametrize("provider", wire.PROVIDERS.values())
-@pytest.mark.parametrize("state", State)
-def test_an_integration_becomes_the_contracts_message(provider: str, state: State) -> None:
-    integration = Integration(
-        provider=provider,
-        state=state,
-        version=1,
-        latest_version=2,
-        hint="••••ry01",
-        resources=[Resource("phone_number", "+15005550006", "voice")],
-        last_verified_at=MOMENT,
-        verification_error="Refused.",
-        connected_at=MOMENT,
-    )
-    message = wire.integration_message(integration)
-    assert (provider, state.name, 1, 2, "••••ry01", "Refused.") == (
-        wire.PROVIDERS[message.provider],
-        pb.IntegrationState.Name(message.state).removeprefix("INTEGRATION_STATE_"),
-        message.version,
-        message.latest_version,
-        message.hint,
-        message.verification_error,
-    )
-    assert MOMENT == message.connected_at.ToDatetime(tzinfo=UTC) == message.last_verified_at.ToDatetime(tzinfo=UTC)
+def test_pages_are_bounded() -> None:
+    assert (100, 1, 1000) == tuple(map(wire.page_size_from, (0, 1, 1000)))
+    for size in (-1, 1001):
+        assert ["page_size"] == list(refused(lambda size=size: wire.page_size_from(size)).fields)  # type: ignore[misc]
+    assert (0, 7) == (wire.sequence_from(0), wire.sequence_from(7))
+    for sequence in (-1, 2**53):
+        assert ["before_sequence"] == list(refused(lambda it=sequence: wire.sequence_from(it)).fields)  # type: ignore[misc]
+    assert ("", "credential.get") == (wire.action_from(""), wire.action_from("credential.get"))
+    for action in ("Get", "a b", "a" * 65):
+        assert ["action"] == list(refused(lambda it=action: wire.action_from(it)).fields)  # type: ignore[misc]

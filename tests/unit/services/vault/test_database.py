@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.vault.postgres import connection
+from services.vault.database import connection
 from tenantvault.errors import VaultUnavailable, VersionConflict
 
 # SQLSTATE classes: connection, authorization, rollback, resources, intervention

@@ -1,0 +1,172 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.vault import messages, wire
+from services.vault.credential import (
+    Integration,
+    Plaintext,
+    Previous,
+    RecordName,
+    Resource,
+    State,
+    Version,
+    VersionState,
+)
+from services.vault.rotation import MasterKeyRow
+from tenantvault.audit import Event, Head, Link
+from tenantvault.errors import LEAVES, TenantVaultError
+from tenantvault.v1 import admin_service_pb2 as admin_pb
+from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import status_service_pb2 as status_pb
+
+VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000canary01", webhook_secret="whsec"))
+OLD = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000canary00"))
+MOMENT = datetime(2026, 11, 23, 20, 36, 0, 123456, tzinfo=UTC)
+
+
+def plaintext(**changes: Any) -> Plaintext:
+    return Plaintext(
+        **{
+            "name": RecordName("acme", "vapi", 3, "k1"),
+            "payload": VAPI.SerializeToString(),
+            "resources": (Resource("vapi_assistant", "r1", "inbound"),),
+            "last_verified_at": MOMENT,
+            "generation": 7,
+            **changes,
+        }
+    )
+
+
+def active_message(opened: Plaintext) -> pb.ActiveCredential:
+    message = pb.ActiveCredential()
+    messages.fill_active(message, opened)
+    return message
+
+
+def test_an_opened_credential_becomes_the_contracts_message() -> None:
+    message = active_message(plaintext())
+    assert (
+        pb.ActiveCredential(
+            org_id="acme",
+            provider=pb.PROVIDER_VAPI,
+            version=3,
+            credential=VAPI,
+            resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="r1", role="inbound")],
+            last_verified_at=message.last_verified_at,
+            generation=7,
+        )
+        == message
+    )
+    assert MOMENT == message.last_verified_at.ToDatetime(tzinfo=UTC)
+
+
+def test_a_moment_that_there_was_not_is_absent() -> None:
+    assert not active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
+    shown = messages.integration_message(Integration(provider="vapi", state=State.EMPTY))
+    assert not shown.HasField("last_verified_at")
+    assert not shown.HasField("connected_at")
+
+
+@given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
+def test_a_moment_keeps_its_microseconds(moment: datetime) -> None:
+    for told in (moment, moment.astimezone(timezone(timedelta(hours=5, minutes=30)))):
+        message = active_message(plaintext(last_verified_at=told))
+        assert moment == message.last_verified_at.ToDatetime(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("provider", wire.PROVIDERS.values())
+@pytest.mark.parametrize("state", State)
+def test_an_integration_becomes_the_contracts_message(provider: str, state: State) -> None:
+    integration = Integration(
+        provider=provider,
+        state=state,
+        version=1,
+        latest_version=2,
+        hint="••••ry01",
+        resources=[Resource("phone_number", "+15005550006", "voice")],
+        last_verified_at=MOMENT,
+        verification_error="Refused.",
+        connected_at=MOMENT,
+    )
+    message = messages.integration_message(integration)
+    assert (provider, state.name, 1, 2, "••••ry01", "Refused.") == (
+        wire.PROVIDERS[message.provider],
+        pb.IntegrationState.Name(message.state).removeprefix("INTEGRATION_STATE_"),
+        message.version,
+        message.latest_version,
+        message.hint,
+        message.verification_error,
+    )
+    assert MOMENT == message.connected_at.ToDatetime(tzinfo=UTC) == message.last_verified_at.ToDatetime(tzinfo=UTC)
+
+
+def test_the_previous_version_and_a_stale_answer_are_told_as_such() -> None:
+    message = active_message(plaintext())
+    assert (False, False) == (message.served_stale, message.HasField("previous"))
+    message = active_message(plaintext(served_stale=True, previous=Previous(2, OLD.SerializeToString(), MOMENT)))
+    assert message.served_stale
+    assert (2, OLD) == (message.previous.version, message.previous.credential)
+    assert MOMENT == message.previous.readable_until.ToDatetime(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("state", VersionState)
+def test_a_version_becomes_the_contracts_message(state: VersionState) -> None:
+    version = Version(version=3, hint="••••ry01", created_at=MOMENT, state=state, destroyed_at=MOMENT)
+    message = messages.version_message(version)
+    assert (3, f"VERSION_STATE_{state.name}", "••••ry01", MOMENT, MOMENT, False) == (
+        message.version,
+        status_pb.VersionState.Name(message.state),
+        message.hint,
+        message.created_at.ToDatetime(tzinfo=UTC),
+        message.destroyed_at.ToDatetime(tzinfo=UTC),
+        message.HasField("readable_until"),
+    )
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_why_one_key_has_no_answer_is_told_by_its_reason(leaf: type[TenantVaultError]) -> None:
+    assert pb.KeyFailure(reason=leaf.reason, message=leaf.sentence) == messages.failure_message(leaf())
+
+
+def test_an_event_and_a_head_become_the_contracts_messages() -> None:
+    event = Event(
+        event_id="0b5b3f3e-0000-4000-8000-000000000001",
+        org_id="acme",
+        occurred_at=MOMENT,
+        peer="voice-agent",
+        on_behalf_of="ada",
+        action="credential.get",
+        provider="vapi",
+        version=3,
+        outcome="ok",
+        request_id="request-0001",
+        generation=7,
+    )
+    message = messages.event_message(Link(event, 9, b"h" * 32))
+    told = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    assert MOMENT == told.pop("occurred_at").ToDatetime(tzinfo=UTC)
+    assert (9, b"h" * 32) == (told.pop("sequence"), told.pop("hash"))
+    assert told == {name: getattr(event, name) for name in told}
+    head = Head("acme", 9, b"h" * 32, b"s" * 64, b"p" * 32)
+    assert admin_pb.AuditHead(
+        org_id="acme", sequence=9, hash=b"h" * 32, signature=b"s" * 64, public_key=b"p" * 32
+    ) == messages.head_message(head)
+
+
+@pytest.mark.parametrize("state", ["staged", "active", "retired"])
+def test_a_master_key_is_told_with_whether_this_vault_has_it(state: str) -> None:
+    row = MasterKeyRow("m1", state, b"f" * 16, 5)
+    message = messages.master_key_message(row, {"m1": b"f" * 16}, "m1")
+    assert (f"MASTER_KEY_STATE_{state.upper()}", True, True, 5) == (
+        admin_pb.MasterKeyState.Name(message.state),
+        message.present,
+        message.wrapping,
+        message.org_keys,
+    )
+    for others in ({}, {"m1": b"another key of 16"}):
+        message = messages.master_key_message(row, others, "m2")
+        assert (False, False) == (message.present, message.wrapping)
