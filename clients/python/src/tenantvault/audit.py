@@ -224,12 +224,18 @@ class Export:
             if not line.strip():
                 continue
             try:
+                if head is not None:
+                    raise ValueError("the head is not the end")
                 fields = json.loads(line)
                 if "head" in fields:
                     head = _head(fields["head"])
+                    head.signed()
                 else:
-                    links.append(_link(fields))
-            except (ValueError, KeyError, TypeError, OverflowError):
+                    link = _link(fields)
+                    # What has no hash, e.g. for a time before 1970, is none of an export's either.
+                    event_hash(GENESIS, link.sequence, link.event)
+                    links.append(link)
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 raise ValueError(f"line {number} is none of an export of the audit") from None
         return cls(tuple(links), head)
 
@@ -260,6 +266,6 @@ def _head(fields: Mapping[str, Any]) -> Head:
 
 
 def _number(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**63:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError("no number")
     return value

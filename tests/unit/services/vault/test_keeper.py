@@ -177,7 +177,7 @@ async def test_without_the_lease_nothing_is_activated(vault: MemoryVault) -> Non
         await vault.activate("acme", lease_owner="worker")
 
 
-async def test_the_overlap_ends_after_the_time_that_the_keeper_was_given(vault: MemoryVault) -> None:
+async def test_the_overlap_ends_after_the_time_that_the_keeper_was_given() -> None:
     at = datetime(2026, 11, 1, tzinfo=UTC)
     vault = MemoryVault(overlap=HOUR, now=lambda: at)
     await vault.connect("acme")
@@ -291,7 +291,7 @@ async def test_an_activation_mends_one_integration_and_no_other(vault: MemoryVau
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["activated again", "rotated"])
-async def test_an_activation_that_mends_takes_over_no_version_before(vault: MemoryVault, *, again: bool) -> None:
+async def test_an_activation_that_mends_takes_over_no_version_before(*, again: bool) -> None:
     """It would be one that somebody else named: a version that was destroyed, or that never was the one before."""
     vault = MemoryVault(overlap=HOUR)
     await vault.connect("acme")
@@ -304,7 +304,7 @@ async def test_an_activation_that_mends_takes_over_no_version_before(vault: Memo
     assert (0, None) == (pointer.previous_version, pointer.previous_until)
 
 
-async def test_an_activation_that_mends_nothing_keeps_the_version_before(vault: MemoryVault) -> None:
+async def test_an_activation_that_mends_nothing_keeps_the_version_before() -> None:
     vault = MemoryVault(overlap=HOUR)
     await vault.connect("acme")
     await vault.connect("acme", expected=1)

@@ -399,7 +399,8 @@ class RollBackCredentialRequest(_message.Message):
     """
     expected_version: _builtins.int
     """Required. The version that the caller takes for the active one; another is
-    VERSION_CONFLICT.
+    VERSION_CONFLICT. Going back to the version that is active changes nothing,
+    whatever is given here.
     """
     @_builtins.property
     def origin(self) -> Global___Origin:

@@ -1,0 +1,282 @@
+"""The command as a whole: help, usage, and how it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantvault.audit import VAULT_CHAIN
+from tenantvault.errors import InternalError
+from tenantvault.v1.admin_service_pb2 import GetKeyStatusResponse, RotateMasterKeyResponse
+
+click = pytest.importorskip("click")
+pytestmark = pytest.mark.enable_socket
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = [
+    ("audit", "list"),
+    ("audit", "export"),
+    ("audit", "verify"),
+    ("doctor",),
+    ("keys", "rotate-master"),
+    ("keys", "rotate-org"),
+    ("keys", "status"),
+    ("org", "freeze"),
+    ("org", "shred"),
+    ("org", "unfreeze"),
+    ("versions", "destroy"),
+    ("versions", "list"),
+    ("versions", "rollback"),
+]
+CLI = [sys.executable, "-m", "tenantvault.cli"]
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_these_are_the_commands() -> None:
+    from tenantvault.cli.program import program
+
+    assert sorted(COMMANDS) == sorted(path for path, _ in leaves(program))
+
+
+def test_everything_has_a_help() -> None:
+    from tenantvault.cli.program import program
+
+    for path, command in leaves(program):
+        assert command.help, path
+        for parameter in command.params:
+            assert isinstance(parameter, click.Argument) or parameter.help, (path, parameter.name)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_options_of_the_connection(offline: Any, command: tuple[str, ...]) -> None:
+    ran = offline(*command, "--help")
+
+    assert 0 == ran.status
+    for option in ("--target", "--cert", "--key", "--ca", "--deadline", "--json"):
+        assert f"  {option}" in ran.out
+    for variable in ("VAULT_TARGET", "TLS_CERT", "TLS_KEY", "TLS_CA"):
+        assert f"TENANTVAULT_{variable}" in ran.out
+    assert "localhost:7401" in ran.out
+
+
+CHANGING = ["rotate-master", "rotate-org", "freeze", "unfreeze", "shred", "rollback", "destroy"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_changes_something_is_done_on_somebodys_behalf(offline: Any, command: tuple[str, ...]) -> None:
+    assert (command[-1] in CHANGING) == ("--on-behalf-of" in offline(*command, "--help").out)
+
+
+def test_the_help_tells_the_exit_statuses(offline: Any) -> None:
+    ran = offline("--help")
+
+    assert 0 == ran.status
+    for status in ("0", "1", "2", "3", "4", "130"):
+        assert any(line.split()[:1] == [status] for line in ran.lines), status
+
+
+def test_the_readme_tells_of_every_command_and_every_status() -> None:
+    text = README.read_text("utf-8")
+
+    for command in COMMANDS:
+        assert f"`tenantvault {' '.join(command)}" in text
+    for status in (0, 1, 2, 3, 4, 130):
+        assert f"\n| {status} |" in text
+    assert VAULT_CHAIN in text
+
+
+def test_the_version_is_shown(offline: Any) -> None:
+    ran = offline("--version")
+
+    assert (0, True) == (ran.status, ran.out.startswith("tenantvault, version "))
+
+
+@pytest.mark.parametrize("arguments", [(), ("keys",)])
+def test_without_a_command_the_help_is_shown(offline: Any, arguments: tuple[str, ...]) -> None:
+    ran = offline(*arguments)
+
+    assert (2, "") == (ran.status, ran.out)
+    assert "Commands:" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("key",), "See 'tenantvault --help'."),
+        (("keys", "stats"), "See 'tenantvault keys --help'."),
+        (("keys", "status", "--jsn"), "See 'tenantvault keys status --help'."),
+        (("org", "freeze"), "Missing argument 'ORG'. See 'tenantvault org freeze --help'."),
+    ],
+)
+def test_a_mistake_in_the_command_line_is_a_sentence(offline: Any, arguments: tuple[str, ...], said: str) -> None:
+    ran = offline(*arguments)
+
+    assert (2, "") == (ran.status, ran.out)
+    assert ran.err.startswith("tenantvault: ")
+    assert ran.err.endswith(f"{said} (USAGE)\n")
+    assert 1 == ran.err.count("\n")
+    assert "USAGE" == offline(*arguments, "--json").error["reason"]
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_a_mistake_of_the_program_is_no_traceback(
+    run: Any, vault: Any, json_too: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenantvault.cli.connection import Vault
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("canary")
+
+    monkeypatch.setattr(Vault, "call", fail)
+    ran = run("keys", "status", *json_too)
+
+    assert 3 == ran.status
+    assert "This program failed (ZeroDivisionError)" in ran.err
+    assert InternalError.reason in ran.err
+    assert "canary" not in ran.err
+
+
+def test_it_runs_as_a_process(vault: Any, child_environ: dict[str, str]) -> None:
+    vault.answers["GetKeyStatus"] = GetKeyStatusResponse(audit_public_key=b"k" * 32)
+
+    done = subprocess.run(
+        [*CLI, "keys", "status", "--json"], env=child_environ, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert b"k" * 32 == bytes.fromhex(json.loads(done.stdout)["audit_public_key"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_a_terminal_without_the_character_gets_an_escape(
+    vault: Any, child_environ: dict[str, str], encoding: str
+) -> None:
+    from tenantvault.v1.status_service_pb2 import ListVersionsResponse, Version
+
+    vault.answers["ListVersions"] = ListVersionsResponse(versions=[Version(version=1, hint="••••1234")])
+
+    done = subprocess.run(
+        [*CLI, "versions", "list", "acme", "vapi"],
+        env={**child_environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (0, b"") == (done.returncode, done.stderr)
+    assert ("••••1234" if encoding == "utf-8" else r"\u2022" * 4 + "1234") in done.stdout.decode(encoding)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [("--help",), ("audit", "export", "acme"), ("keys", "status")])
+def test_a_full_disk_is_a_sentence(
+    vault: Any, acme: Any, child_environ: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    vault.answers |= {"GetKeyStatus": GetKeyStatusResponse(), "ExportAudit": lambda *_: acme.parts()}
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*CLI, *arguments], env=child_environ, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+
+    assert 2 == done.returncode
+    assert b"tenantvault: Cannot write the output: No space left on device. (USAGE)\n" == done.stderr
+
+
+def test_ctrl_c_ends_it_in_order(vault: Any, child_environ: dict[str, str]) -> None:
+    arrived, ended = threading.Event(), threading.Event()
+
+    def hang(request: Any, context: Any) -> Iterator[Any]:
+        yield RotateMasterKeyResponse(master_key_id="k", done=1, left=1)
+        context.add_callback(ended.set)
+        arrived.set()
+        ended.wait()
+
+    vault.answers["RotateMasterKey"] = hang
+    with subprocess.Popen(
+        [*CLI, "keys", "rotate-master"], env=child_environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert arrived.wait(60)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    assert (130, "") == (process.returncode, out)
+    assert ["Run it again: it goes on where it was cut off.", "tenantvault: Stopped by you. (INTERRUPTED)"] == [
+        line for line in err.splitlines() if line
+    ]
+
+
+def test_a_connection_that_breaks_is_one_object_for_programs(vault: Any, child_environ: dict[str, str]) -> None:
+    arrived = threading.Event()
+
+    def hang(request: Any, context: Any) -> Iterator[Any]:
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        yield RotateMasterKeyResponse(master_key_id="k", done=1, left=1)
+        arrived.set()
+        ended.wait()
+
+    vault.answers["RotateMasterKey"] = hang
+    with subprocess.Popen(
+        [*CLI, "keys", "rotate-master", "--json"],
+        env=child_environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert arrived.wait(60)
+        vault.stop()
+        out, err = process.communicate(timeout=60)
+
+    assert (4, 1) == (process.returncode, out.count("\n"))
+    assert "VAULT_UNAVAILABLE" == json.loads(err)["error"]["reason"]
+
+
+def test_a_reader_who_has_enough_ends_it_quietly(vault: Any, acme: Any, child_environ: dict[str, str]) -> None:
+    gone, ended = threading.Event(), threading.Event()
+
+    def endless(request: Any, context: Any) -> Iterator[Any]:
+        context.add_callback(ended.set)
+        first, *_ = acme.parts()
+        yield first
+        gone.wait(60)
+        while not ended.is_set():
+            yield first
+
+    vault.answers["ExportAudit"] = endless
+    with subprocess.Popen(
+        [*CLI, "audit", "export", "acme"], env=child_environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        gone.set()
+        assert process.stderr is not None
+        err = process.stderr.read()
+
+    assert (141, b"") == (process.returncode, err)
+
+
+def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    import importlib.util
+
+    from tenantvault.cli import main
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    assert 2 == main()
+    err = capsys.readouterr().err
+    assert "needs click and cryptography" in err
+    assert "tenantvault[cli]" in err
