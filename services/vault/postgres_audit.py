@@ -1,8 +1,10 @@
 """The audit on PostgreSQL: links are put behind each org's chain under the lock of its head."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
+
+import asyncpg
 
 from services.vault.audit import Chain, End
 from services.vault.database import Connection, Pool, connection, enter, in_org
@@ -27,31 +29,41 @@ class PostgresAudit:
 
         VaultUnavailable when that cannot be done now: then it may or may not have been done, and may be done again.
         """
+        try:
+            await self._add(events, known=())
+        except asyncpg.UniqueViolationError:
+            # Seldom: a killed vault's file is replayed, or an answer of the database was lost.
+            await self._add(events, known=await self._known(events))
+
+    async def _add(self, events: Sequence[Event], *, known: Collection[str]) -> None:
         chain = await self._chain()
+        by_org: dict[str, dict[str, Event]] = defaultdict(dict)
+        for event in events:
+            if event.event_id not in known:
+                by_org[event.org_id][event.event_id] = event
+        if not by_org:
+            return
         async with connection(self._pool) as db, db.transaction():
-            orgs = sorted({event.org_id for event in events})
-            heads = await db.fetch("SELECT org_id, sequence, hash FROM lock_audit_heads($1)", orgs)
-            known = await db.fetch(
+            heads = await db.fetch("SELECT org_id, sequence, hash FROM lock_audit_heads($1)", list(by_org))
+            links: list[Link] = []
+            ends: list[Head] = []
+            for head in heads:
+                end = End(head["sequence"], head["hash"])
+                more, signed = chain.extend(head["org_id"], end, by_org[head["org_id"]].values())
+                links.extend(more)
+                ends.append(signed)
+            await _copy(db, links)
+            await db.execute("SELECT keep_audit_events()")
+            await _keep_heads(db, ends)
+
+    async def _known(self, events: Sequence[Event]) -> Collection[str]:
+        async with connection(self._pool) as db:
+            rows = await db.fetch(
                 "SELECT known_audit_events($1, $2) AS event_id",
                 [event.org_id for event in events],
                 [event.event_id for event in events],
             )
-            there = {str(row["event_id"]) for row in known}
-            by_org: dict[str, dict[str, Event]] = defaultdict(dict)
-            for event in events:
-                if event.event_id not in there:
-                    by_org[event.org_id][event.event_id] = event
-            links: list[Link] = []
-            ends: list[Head] = []
-            for head in heads:
-                if new := by_org.get(head["org_id"]):
-                    more, end = chain.extend(head["org_id"], End(head["sequence"], head["hash"]), new.values())
-                    links.extend(more)
-                    ends.append(end)
-            if links:
-                await _copy(db, links)
-                await db.execute("SELECT keep_audit_events()")
-                await _keep_heads(db, ends)
+        return {str(row["event_id"]) for row in rows}
 
     async def events(
         self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import generate_latest
 
 from services.rpc import logs
-from services.rpc.server import MAX_MESSAGE_BYTES, NotReady
+from services.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NotReady
 from tenantvault.channel import call
 from tenantvault.errors import (
     CredentialNotFound,
@@ -149,7 +149,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_request(running: Running
 
 async def test_a_message_beyond_the_limit_is_refused_unread(running: Running, log: io.StringIO) -> None:
     running.echo.ask = raising(AssertionError("it was read"))
-    much = StringValue(value=CANARY * (MAX_MESSAGE_BYTES // len(CANARY) + 1))
+    much = StringValue(value=CANARY * (MAX_REQUEST_BYTES // len(CANARY) + 1))
     credentials = running.authority.issue("caller").channel_credentials()
     # A client of ours would not send it.
     async with grpc.aio.secure_channel(running.target, credentials) as channel:
@@ -160,7 +160,7 @@ async def test_a_message_beyond_the_limit_is_refused_unread(running: Running, lo
 
 async def test_an_answer_beyond_the_limit_is_an_error_and_the_server_goes_on(running: Running) -> None:
     async def much(_: str, __: Any) -> str:
-        return "x" * (MAX_MESSAGE_BYTES + 1)
+        return "x" * (MAX_RESPONSE_BYTES + 1)
 
     running.echo.ask = much
     channel = await running.channel()

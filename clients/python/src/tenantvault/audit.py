@@ -223,9 +223,9 @@ class Export:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            if head is not None:
+                raise ValueError(f"line {number} is behind the head of the export")
             try:
-                if head is not None:
-                    raise ValueError("the head is not the end")
                 fields = json.loads(line)
                 if "head" in fields:
                     head = _head(fields["head"])

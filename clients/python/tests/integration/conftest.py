@@ -90,7 +90,12 @@ class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
 
     ResolveCredential = GetCredential
     GetNewestCredential = GetCredential
+    BatchGetCredentials = GetCredential
     ResolveOrg = GetCredential
+    BatchResolveOrgs = GetCredential
+
+    async def WatchChanges(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the contract's name
+        yield await self.answer(request, context)
 
     @property
     def target(self) -> str:
