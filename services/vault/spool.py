@@ -99,7 +99,13 @@ class Spool:
         self._write = write
         self._sync = sync
         self._waiting: deque[_Segment] = deque()
+        # In the order of their names the files of a process are in the order in which it wrote them.
+        self._name = f"{int(now() * 1000):014x}-{uuid.uuid4().hex}"
+        self._segments = 0
+        self._damaged = False
+        self._passed_over: set[Path] = set()
         self._unsynced_since: float | None = None
+        self._syncing_since: float | None = None
         self._broken = ""
         self.counts = Counts()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,21 +141,8 @@ class Spool:
         began = self._timer()
         if trouble := self._trouble(began, len(lines)):
             self._refuse(trouble)
-        try:
-            if self._current.written >= self._segment_bytes:
-                self._turn()
-            written = self._write(self._current.handle, lines)
-        except OSError as error:
-            self._refuse(f"it cannot be written: {error.strerror}")
-        if written < len(lines):
-            # The rest of a line would be taken for the beginning of the next.
-            os.ftruncate(self._current.handle, self._current.written)
-            self._refuse("it cannot be written: no space is left")
-        self._current.written += written
-        if self._unsynced_since is None:
-            self._unsynced_since = began
-        if self._timer() - began > self._bound:
-            self._refuse("a write took too long")
+        if trouble := self._append(lines) or self._too_long(began):
+            self._refuse(trouble)
         self._broken = ""
         self.counts.written += len(reads)
 
@@ -170,16 +163,15 @@ class Spool:
         """Bring what was written to the disk, for ever."""
         while True:
             await asyncio.sleep(every)
-            since, self._unsynced_since = self._unsynced_since, None
-            if since is None:
+            if self._unsynced_since is None:
                 continue
-            # Of their own: a file may be done with, and closed, while the disk is still at it.
-            handles = [os.dup(segment.handle) for segment in (*self._waiting, self._current)]
+            self._syncing_since, self._unsynced_since = self._unsynced_since, None
             try:
-                await asyncio.to_thread(self._sync_all, handles)
+                await asyncio.to_thread(self._sync_all, self._duplicates())
             except OSError as error:
-                self._unsynced_since = since
+                self._unsynced_since = self._syncing_since
                 _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})
+            self._syncing_since = None
 
     async def keep_flushing(self, audit: Audit, every: float = FLUSH_SECONDS) -> None:
         """Bring what was written into the audit, for ever; a database that is away is waited for."""
@@ -238,6 +230,18 @@ class Spool:
             else:
                 os.close(segment.handle)
 
+    def _duplicates(self) -> list[int]:
+        """Handles of their own: a file may be done with, and closed, while the disk is still at it."""
+        handles: list[int] = []
+        try:
+            for segment in (*self._waiting, self._current):
+                handles.append(os.dup(segment.handle))  # noqa: PERF401 - what there is must be closed when one fails
+        except OSError:
+            for handle in handles:
+                os.close(handle)
+            raise
+        return handles
+
     def _sync_all(self, handles: Sequence[int]) -> None:
         try:
             for handle in handles:
@@ -247,7 +251,9 @@ class Spool:
                 os.close(handle)
 
     def _trouble(self, now: float, wanted: int) -> str:
-        if self._unsynced_since is not None and now - self._unsynced_since > self._bound:
+        # What a sync is at is older than what has come since.
+        since = self._unsynced_since if self._syncing_since is None else self._syncing_since
+        if since is not None and now - since > self._bound:
             return "the disk does not take it in time"
         if self.waiting_bytes + wanted > self._max_bytes:
             return "too much waits for the database"
@@ -256,15 +262,36 @@ class Spool:
     def _attempt(self) -> str:
         """Write an empty line, which is no event; what is wrong when that does not go well."""
         began = self._timer()
-        try:
-            if not self._write(self._current.handle, b"\n"):
-                return self._broken
-        except OSError as error:
-            return f"it cannot be written: {error.strerror}"
-        self._current.written += 1
-        if self._timer() - began <= self._bound:
-            self._broken = ""
+        self._broken = self._append(b"\n") or self._too_long(began)
         return self._broken
+
+    def _append(self, lines: bytes) -> str:
+        """Put lines behind what is there, all of them or nothing; what is wrong when that cannot be."""
+        try:
+            if self._damaged or self._current.written >= self._segment_bytes:
+                self._turn()
+            written = self._write(self._current.handle, lines)
+        except OSError as error:
+            self._cut_off()
+            return f"it cannot be written: {error.strerror}"
+        if written < len(lines):
+            self._cut_off()
+            return "it cannot be written: no space is left"
+        self._current.written += written
+        if self._unsynced_since is None:
+            self._unsynced_since = self._timer()
+        return ""
+
+    def _cut_off(self) -> None:
+        """Take back a part of a line: its rest would be taken for the beginning of the next."""
+        try:
+            os.ftruncate(self._current.handle, self._current.written)
+        except OSError:
+            # Then nothing may come behind it.
+            self._damaged = True
+
+    def _too_long(self, began: float) -> str:
+        return "a write took too long" if self._timer() - began > self._bound else ""
 
     def _refuse(self, trouble: str) -> None:
         self.counts.refused += 1
@@ -275,25 +302,37 @@ class Spool:
 
     def _turn(self) -> None:
         """Begin a new file."""
-        full, self._current = self._current, self._new_segment()
+        full, self._current, self._damaged = self._current, self._new_segment(), False
         self._waiting.append(full)
 
     def _new_segment(self) -> _Segment:
-        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        # Whoever holds the lock lives: nobody else takes the file over.
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._segments += 1
+        path = self._folder / f"{self._name}-{self._segments:08x}{_SUFFIX}"
+        unlocked = path.with_suffix(".new")
+        handle = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # Whoever holds the lock lives: nobody else takes the file over, nor sees it before.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(path)
+        except OSError:
+            unlocked.unlink(missing_ok=True)
+            os.close(handle)
+            raise
         return _Segment(path, handle)
 
     def _take_over(self) -> None:
         """Take over the files that nobody holds any more."""
         ours = {segment.path for segment in (*self._waiting, self._current)}
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        # The oldest last, and so in front of the others.
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True):
             if path in ours:
                 continue
             try:
                 handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._pass_over(path, error)
                 continue
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -305,6 +344,15 @@ class Spool:
                 continue
             _log.info("taking over an audit spool that another process left", extra={"file": path.name})
             self._waiting.appendleft(_Segment(path, handle, written=os.fstat(handle).st_size, replayed=True))
+
+    def _pass_over(self, path: Path, error: OSError) -> None:
+        """Leave a file where it is that cannot be opened: what can be brought over must not wait for it."""
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            _log.error(
+                "an audit spool that another process left cannot be opened",
+                extra={"file": path.name, "cause": str(error.strerror)},
+            )
 
     async def _flush_segment(self, segment: _Segment, audit: Audit) -> None:
         while segment.flushed < segment.written:
@@ -340,6 +388,6 @@ def _event(line: bytes) -> Event | None:
             request_id=request_id,
             generation=0,
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
         _log.error("a line of the audit spool is none")
         return None

@@ -88,3 +88,59 @@ def test_an_error_that_nobody_waited_for_is_logged_without_its_text(capsys: pyte
     assert ["an error that nobody waited for"] * 3 == [event["event"] for event in events]
     assert {"builtins.ValueError", None} == {event.get("error") for event in events}
     assert CANARY not in told
+
+
+async def test_work_in_the_background_goes_on_while_the_body_runs_and_is_ended_with_it() -> None:
+    began, ended = asyncio.Event(), []
+
+    async def endless() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cleaned up")
+
+    async with process.in_background(endless()):
+        await began.wait()
+        assert [] == ended
+    assert ["cleaned up"] == ended
+
+
+async def test_work_that_fails_is_logged_without_its_text_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    goes_on = asyncio.Event()
+
+    async def failing() -> None:
+        raise RuntimeError(CANARY)
+
+    async def other() -> None:
+        await asyncio.sleep(0)
+        goes_on.set()
+        await asyncio.Event().wait()
+
+    async with process.in_background(failing(), other()):
+        await goes_on.wait()
+    [record] = [record for record in caplog.records if record.name == "services.rpc.process"]
+    assert ("work in the background ended", "CRITICAL") == (record.message, record.levelname)
+    assert CANARY not in record.getMessage()
+
+
+async def test_what_the_body_raises_passes_and_the_work_ends() -> None:
+    cancelled = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def body() -> None:
+        async with process.in_background(endless()):
+            await asyncio.sleep(0)
+            raise ValueError("the body's own")
+
+    with pytest.raises(ValueError, match="the body's own"):
+        await body()
+    assert [True] == cancelled
