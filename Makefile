@@ -6,11 +6,12 @@ ORG ?= acme
 PROVIDER ?= vapi
 DATA ?= .local
 SECONDS_TO_FUZZ ?= 60
+SCENARIO ?= revocation kills rotation postgres
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run token fetch cli test check format lint types imports proto proto-check unit integration e2e fuzz lock clean
+.PHONY: help run token fetch cli test check format lint types imports proto proto-check unit integration e2e chaos fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,9 @@ integration: $(VENV)/.dev ## the tests against a real PostgreSQL and real mTLS
 
 e2e: $(VENV)/.dev ## the tests of all processes and a real browser
 	@$(BIN)/python -m pytest -q tests/e2e
+
+chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL for half an hour (SCENARIO=kills for one of them)
+	@for scenario in $(SCENARIO); do $(BIN)/python -m tests.chaos $$scenario || exit 1; done
 
 fuzz: $(VENV)/.dev ## fuzz the seal's parser and encoding (SECONDS_TO_FUZZ=60)
 	@$(BIN)/python tests/fuzz/fuzz_seal.py -max_total_time=$(SECONDS_TO_FUZZ)

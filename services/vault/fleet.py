@@ -12,6 +12,7 @@ this vault at once reads everything anew; when it is back, what moved on meanwhi
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ _BEATS: Final = 4  # in a lease
 _FIRST_RETRY: Final = 0.05
 _LAST_RETRY: Final = 1.0
 _ACKS_AT_ONCE: Final = 50  # a payload of NOTIFY is at most 8000 bytes
+_ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_GENERATIONS: Final = range(2**63)
 _log = logging.getLogger(__name__)
 
 _Listener: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -157,7 +160,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Listen and renew the lease, for ever; a database that is away is waited for."""
-        pause = _FIRST_RETRY
+        pause, told = _FIRST_RETRY, ""
         while True:
             self._hearing = False
             try:
@@ -167,10 +170,14 @@ class Fleet:
                     _log.warning("other vaults cannot be heard: reading everything anew", extra={"cause": _name(error)})
                 # A vault that stood still was late itself: nothing old is served before the database was asked anew.
                 self._sync.away = not self._hearing
+            except Exception as error:  # noqa: BLE001 - e.g. the schema is not there yet; it must come back by itself
+                if _name(error) != told:
+                    _log.error("other vaults cannot be heard: reading everything anew", exc_info=error)
+                told = _name(error)
             finally:
                 self._sync.lose()
             if self._hearing:
-                pause = _FIRST_RETRY
+                pause, told = _FIRST_RETRY, ""
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_RETRY)
 
@@ -189,8 +196,8 @@ class Fleet:
         try:
             async with connection(self._pool) as db:
                 await db.execute("DELETE FROM vaults WHERE vault_id = $1", self._vault_id)
-        except VaultUnavailable:
-            _log.info("the database is away: the other vaults notice by themselves that this one has left")
+        except (VaultUnavailable, asyncpg.PostgresError):
+            _log.info("the other vaults notice by themselves that this one has left")
 
     async def settled(self, org_id: str, generation: int) -> None:
         """Return when every other vault has dropped what was before this generation, or may not serve it any more."""
@@ -296,9 +303,9 @@ class Fleet:
 
     def _hear_change(self, _: Any, __: int, ___: str, payload: Any) -> None:
         told = _told(payload)
-        org_id, generation = told.get("org"), told.get("generation")
-        if not isinstance(org_id, str) or not isinstance(generation, int):
+        if (change := _change(told.get("org"), told.get("generation"))) is None:
             return
+        org_id, generation = change
         self._remembered.forget(org_id)
         if told.get("gone"):
             self._remembered.keys.forget(org_id)
@@ -313,9 +320,9 @@ class Fleet:
         if vault == self._vault_id or not isinstance(vault, str) or not isinstance(orgs, list):
             return
         for said in orgs:
-            match said:
-                case [str(org_id), int(generation)]:
-                    self._acknowledged[vault, org_id] = max(generation, self._acknowledged.get((vault, org_id), 0))
+            if isinstance(said, list) and len(said) == 2 and (change := _change(*said)):  # noqa: PLR2004 - a pair
+                org_id, generation = change
+                self._acknowledged[vault, org_id] = max(generation, self._acknowledged.get((vault, org_id), 0))
         self._heard_acknowledgement.set()
 
 
@@ -330,9 +337,16 @@ def _told(payload: Any) -> dict[str, Any]:
     """What a notification says. Anybody with the database can send one: what is none of ours says nothing."""
     try:
         told = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _change(org_id: Any, generation: Any) -> tuple[str, int] | None:
+    """An org and its generation; None when they cannot be that: it would break those who are told of it."""
+    if not isinstance(org_id, str) or not isinstance(generation, int):
+        return None
+    return (org_id, generation) if _ORG.fullmatch(org_id) and generation in _GENERATIONS else None
 
 
 def _name(error: BaseException) -> str:

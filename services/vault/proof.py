@@ -42,11 +42,12 @@ class AuditProof:
     async def prove(self, org_id: str) -> Verdict:
         """Prove a chain; VaultUnavailable when that cannot be done now."""
         public_key = await self.public_key()
-        prover, head = Prover(org_id), None
+        prover, head, change = Prover(org_id), None, 0
         try:
             async for part in self._chains.chain_of(org_id):
                 if isinstance(part, Link):
                     prover.add(part)
+                    change = _next_change(part, change)
                 else:
                     head = part
             # The key that signs here, whatever key a row says.
@@ -62,3 +63,20 @@ class AuditProof:
             problem = f"the org is at change {stored}, and the audit ends with change {told}: its end is missing"
             return Verdict(proved, last, proved + 1, problem)
         return Verdict(proved, last)
+
+
+def _next_change(link: Link, before: int) -> int:
+    """The last change so far. Broken when it is not the next one: each is told by one event, and counts one up.
+
+    What an old state that was put back hides, shows here for ever, also when the org has long gone on from it.
+    """
+    change = link.event.generation
+    if not change:
+        return before
+    if before and change != before + 1:
+        raise Broken(
+            link.sequence,
+            f"event {link.sequence} tells of change {change} and the one before it of change {before}: an old state was"
+            " put back, or events are missing",
+        )
+    return change

@@ -164,9 +164,13 @@ class MasterRotation:
                 # Wrapping with a local key does not wait for anything: reads get their turn here.
                 await asyncio.sleep(0)
 
-        async with asyncio.TaskGroup() as group:
-            for key in keys:
-                group.create_task(one(key))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for key in keys:
+                    group.create_task(one(key))
+        except ExceptionGroup as errors:
+            # The caller knows what to do about a key service that is away, not about a group.
+            raise errors.exceptions[0] from None
         return await self._store.rewrap([old for old, _ in pairs], [new for _, new in pairs]) if pairs else 0
 
     async def _rewrapped(self, key: OrgKey) -> OrgKey:
@@ -267,14 +271,16 @@ class OrgRotations:
         name = RecordName(record.name.org_id, record.name.provider, record.name.version, key.key_id)
         try:
             payload = (await self.envelope.unlock(record)).open()
+            sealed = await self.envelope.seal(key, name, payload)
         except self.unreadable:
+            # Also when it is the new key that does not unwrap: the other orgs must not wait for this one.
             self._stuck.add(self._place(record))
             _log.error(
                 "a record does not open",
                 extra={"org": name.org_id, "provider": name.provider, "version": name.version},
             )
             return
-        await self.store.replace_record(record, Record(name, await self.envelope.seal(key, name, payload), key))
+        await self.store.replace_record(record, Record(name, sealed, key))
 
     @staticmethod
     def _place(record: Record) -> tuple[str, str, int]:

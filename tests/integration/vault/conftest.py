@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -24,6 +25,7 @@ from services.rpc.server import RpcServer
 from services.vault import main
 from services.vault.fleet import Sync
 from tenantvault._status import FailedCall, from_status
+from tenantvault.audit import Event, Head, Link
 from tenantvault.channel import call, open_channel
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import admin_service_pb2 as admin_pb
@@ -148,6 +150,14 @@ class RunningVault:
         """What comes of proving a chain."""
         return await call((await self.admin()).VerifyAudit, admin_pb.VerifyAuditRequest(org_id=org))
 
+    async def exported(self, org: str) -> tuple[list[Link], Head | None]:
+        """A chain as it is exported: its events, the oldest first, and its head, which comes last."""
+        parts = await answers((await self.admin()).ExportAudit(admin_pb.ExportAuditRequest(org_id=org), timeout=60))
+        heads = [_head(part.head) for part in parts if part.HasField("head")]
+        assert len(heads) <= 1
+        assert not any(part.HasField("head") for part in parts[:-1])
+        return [_link(part.event) for part in parts if part.HasField("event")], heads[0] if heads else None
+
     async def events(self, org: str, action: str = "", **more: Any) -> list[status_pb.AuditEvent]:
         """What is in the audit by now, newest first."""
         request = status_pb.ListAuditEventsRequest(org_id=org, action=action, page_size=1000, **more)
@@ -164,6 +174,27 @@ class RunningVault:
         await eventually(are_there)
         assert number == len(found), found
         return found
+
+
+def _link(told: status_pb.AuditEvent) -> Link:
+    event = Event(
+        event_id=told.event_id,
+        org_id=told.org_id,
+        occurred_at=told.occurred_at.ToDatetime(tzinfo=UTC),
+        peer=told.peer,
+        on_behalf_of=told.on_behalf_of,
+        action=told.action,
+        provider=told.provider,
+        version=told.version,
+        outcome=told.outcome,
+        request_id=told.request_id,
+        generation=told.generation,
+    )
+    return Link(event, told.sequence, told.hash)
+
+
+def _head(told: admin_pb.AuditHead) -> Head:
+    return Head(told.org_id, told.sequence, told.hash, told.signature, told.public_key)
 
 
 async def answers(calling: Any) -> list[Any]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 from typing import Any
 
 import asyncpg
@@ -14,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from deploy.local.authority import DevelopmentAuthority
 from services.vault.audit import End
-from tenantvault.audit import GENESIS, Broken, Event, Head, Link, check_signature, event_hash, head_message, prove
+from tenantvault.audit import GENESIS, Broken, Link, check_signature, event_hash, head_message, prove
 from tenantvault.channel import call
 from tenantvault.errors import (
     CredentialNotFound,
@@ -30,7 +29,6 @@ from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
-from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 from tests.integration.conftest import Database
 from tests.integration.vault.conftest import (
@@ -39,7 +37,6 @@ from tests.integration.vault.conftest import (
     VAPI,
     Journal,
     RunningVault,
-    answers,
     assistant,
     eventually,
     forced,
@@ -412,6 +409,23 @@ async def test_an_org_that_was_put_back_is_named_by_the_audit_where_no_vault_saw
     assert verdict.broken_sequence == verdict.events > read.sequence
 
 
+async def test_an_org_that_was_put_back_and_has_gone_on_since_is_named_by_the_audit_for_ever(
+    attacked: Attacked, authority: DevelopmentAuthority, org: str
+) -> None:
+    await put_whole_org_back(attacked, org)
+    async with running_vault(vault_settings(attacked.database, authority), authority) as newcomer:
+        # Changes 3 and 4 once more, and 5 and 6.
+        for number in range(1, 3):
+            await newcomer.connect(org, credential=OTHER_VAPI if number % 2 else VAPI, expected=number)
+        again = (await newcomer.events(org, "credential.put"))[1]
+        verdict = await newcomer.verdict(org)
+    assert (3, again.sequence) == (again.generation, verdict.broken_sequence)
+    assert verdict.problem == (
+        f"event {again.sequence} tells of change 3 and the one before it of change 4: an old state was put back,"
+        " or events are missing"
+    )
+
+
 async def test_an_org_that_was_put_back_after_it_was_shredded_is_named_by_the_audit(
     attacked: Attacked, org: str
 ) -> None:
@@ -568,37 +582,10 @@ async def chained(attacked: Attacked, org: str) -> str:
     return org
 
 
-async def exported(vault: RunningVault, org: str) -> tuple[list[Link], Head | None]:
-    links, head = [], None
-    for part in await answers((await vault.admin()).ExportAudit(admin_pb.ExportAuditRequest(org_id=org), timeout=30)):
-        if part.HasField("head"):
-            head = Head(part.head.org_id, part.head.sequence, part.head.hash, part.head.signature, part.head.public_key)
-        else:
-            links.append(link_of(part.event))
-    return links, head
-
-
-def link_of(told: status_pb.AuditEvent) -> Link:
-    event = Event(
-        event_id=told.event_id,
-        org_id=told.org_id,
-        occurred_at=told.occurred_at.ToDatetime(tzinfo=UTC),
-        peer=told.peer,
-        on_behalf_of=told.on_behalf_of,
-        action=told.action,
-        provider=told.provider,
-        version=told.version,
-        outcome=told.outcome,
-        request_id=told.request_id,
-        generation=told.generation,
-    )
-    return Link(event, told.sequence, told.hash)
-
-
 async def proved(vault: RunningVault, org: str) -> int:
     """Proved elsewhere, out of an export and the public key alone."""
     status = await call((await vault.admin()).GetKeyStatus, admin_pb.GetKeyStatusRequest())
-    links, head = await exported(vault, org)
+    links, head = await vault.exported(org)
     return prove(
         links, head, lambda _, signature, message: check_signature(status.audit_public_key, signature, message)
     )
@@ -697,7 +684,7 @@ async def test_an_event_that_was_put_in_is_named(
         f"UPDATE audit_heads SET sequence = {head} WHERE org_id = $1",
         chained,
     )
-    links, _ = await exported(attacked.vault, chained)
+    links, _ = await attacked.vault.exported(chained)
     # It fits what goes before it; what comes after it does not fit any more.
     before = links[place - 2].hash if place > 1 else GENESIS
     forged = replace(links[0].event, event_id="00000000-0000-4000-8000-000000000000", peer="mallory")
@@ -734,7 +721,7 @@ async def put_in(database: Database, links: Sequence[Link]) -> None:
 
 async def test_a_chain_that_was_cut_off_is_named(attacked: Attacked, chained: str) -> None:
     """Its last event is gone, and its head says so; nobody but the vault can sign that."""
-    links, _ = await exported(attacked.vault, chained)
+    links, _ = await attacked.vault.exported(chained)
     await forced(
         attacked.database,
         "DELETE FROM audit_events WHERE org_id = $1 AND sequence = 6;"
@@ -759,6 +746,24 @@ async def test_a_chain_that_was_put_back_to_where_it_ended_before_is_named(attac
     )
 
 
+async def test_a_chain_that_was_put_back_and_has_gone_on_since_is_named_for_ever(attacked: Attacked, org: str) -> None:
+    await attacked.vault.connect(org)
+    backup = await attacked.saved(org, "audit_events", "audit_heads")
+    store = await attacked.vault.store()
+    at: dict[str, Any] = {"org_id": org, "provider": pb.PROVIDER_VAPI}
+    await call(store.Disconnect, store_pb.DisconnectRequest(**at))
+    await attacked.put_back(org, backup)
+    await call(store.Reconnect, store_pb.ReconnectRequest(**at))
+    verdict = await attacked.vault.verdict(org)
+    assert (
+        3,
+        "event 3 tells of change 4 and the one before it of change 2: an old state was put back, or events are missing",
+    ) == (
+        verdict.broken_sequence,
+        verdict.problem,
+    )
+
+
 async def test_a_chain_without_its_head_or_without_anything_is_named(attacked: Attacked, chained: str) -> None:
     await attacked.database.admin("DELETE FROM audit_heads WHERE org_id = $1", chained)
     await breaks(attacked, chained, EVENTS, "the chain has events and no head")
@@ -772,7 +777,7 @@ async def test_a_chain_without_its_head_or_without_anything_is_named(attacked: A
 
 async def chained_anew(attacked: Attacked, org: str) -> list[Link]:
     """The first reader's name exchanged, and every hash computed again as the vault does it."""
-    links, _ = await exported(attacked.vault, org)
+    links, _ = await attacked.vault.exported(org)
     forged, last = [], End()
     for link in links:
         event = replace(link.event, peer="mallory") if link.sequence == 3 else link.event
