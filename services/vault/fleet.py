@@ -291,6 +291,8 @@ class Fleet:
         for row in rows:
             if row["generation"] > remembered[row["org_id"]]:
                 self._remembered.forget(row["org_id"])
+                # It may have been shredded.
+                self._remembered.keys.forget(row["org_id"])
                 self._remembered.watchers.tell(row["org_id"], row["generation"])
 
     async def _acknowledge(self, db: _Listener) -> None:

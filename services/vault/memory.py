@@ -216,7 +216,7 @@ class MemoryStore:
         row, place = self._orgs[old.name.org_id], (old.name.provider, old.name.version)
         async with row.lock:
             found = row.records.get(place)
-            if found is None or found[0] != old.name:
+            if found is None or found[0] != old.name or new.name.key_id not in row.keys:
                 return False
             row.records[place] = (new.name, new.sealed)
             return True

@@ -137,12 +137,10 @@ class MasterRotation:
             done += await self._rewrap(keys)
             after = max(key.org_id for key in keys)
             yield Progress(target, done, max(left - done, 0))
-        signing = await self._store.signing_key()
-        if signing is not None and signing.master_key_id != target:
-            await self._store.rewrap_signing_key(signing, await self._rewrapped(signing))
+        signs = await self._rewrap_signing_key(target)
         retired = await self._retire(target)
         left = await self._left(target)
-        await self._tell(origin, "master_key.rotate", "incomplete" if left else "ok")
+        await self._tell(origin, "master_key.rotate", "ok" if signs and not left else "incomplete")
         yield Progress(target, done, left, retired)
 
     async def _left(self, target: str) -> int:
@@ -172,6 +170,22 @@ class MasterRotation:
             # The caller knows what to do about a key service that is away, not about a group.
             raise errors.exceptions[0] from None
         return await self._store.rewrap([old for old, _ in pairs], [new for _, new in pairs]) if pairs else 0
+
+    async def _rewrap_signing_key(self, target: str) -> bool:
+        """Wrap the key that signs the audit anew; whether it is under the target now."""
+        signing = await self._store.signing_key()
+        if signing is None or signing.master_key_id == target:
+            return True
+        try:
+            rewrapped = await self._rewrapped(signing)
+        except self._unreadable:
+            _log.error(
+                "the key that signs the audit does not unwrap",
+                extra={"key_id": signing.key_id, "master_key_id": signing.master_key_id},
+            )
+            return False
+        await self._store.rewrap_signing_key(signing, rewrapped)
+        return True
 
     async def _rewrapped(self, key: OrgKey) -> OrgKey:
         return await self._master_keys.wrap(key.org_id, key.key_id, await self._master_keys.unwrap(key))
@@ -242,6 +256,8 @@ class OrgRotations:
                 await self.run()
             except TenantVaultError as error:
                 _log.warning("rotations of org keys wait", extra={"reason": error.reason})
+            except Exception as error:  # noqa: BLE001 - e.g. the schema is not there yet; it must go on by itself
+                _log.error("rotations of org keys do not end", exc_info=error)
             try:
                 async with asyncio.timeout(self.pause):
                     await self._wake.wait()

@@ -122,19 +122,22 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
             for org_id, generation in (await self._generations.generations(list(known))).items():
                 if generation > known[org_id]:
                     watcher.tell(org_id, generation)
-            heard_at, patience = float("-inf"), 0.0
+            heard_at = beaten_at = float("-inf")
+            patience = 0.0
             while (told := await watcher.next(patience)) is not None:
                 changes, resync = told
-                patience = HEARTBEAT_SECONDS
+                # As of now: what comes while this is being told is told after the heartbeat.
+                now, synced_at = time.monotonic(), self._sync.synced_at
+                in_sync = now < self._sync.fresh_until and synced_at > heard_at and not resync
                 if resync:
                     yield access_pb.WatchChangesResponse(resync=access_pb.Resync())
                 for org_id, generation in changes.items():
                     yield access_pb.WatchChangesResponse(change=access_pb.Change(org_id=org_id, generation=generation))
                 # A vault that has not heard from the database since the last time cannot say that nothing was missed.
-                in_sync = time.monotonic() < self._sync.fresh_until and self._sync.synced_at > heard_at
-                if in_sync and not changes and not resync:
-                    heard_at = self._sync.synced_at
+                if in_sync and (not changes or now - beaten_at >= HEARTBEAT_SECONDS):
+                    heard_at, beaten_at = synced_at, now
                     yield access_pb.WatchChangesResponse(heartbeat=access_pb.Heartbeat())
+                patience = HEARTBEAT_SECONDS
 
 
 class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):

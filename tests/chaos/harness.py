@@ -195,7 +195,6 @@ class Vault:
 
     def __init__(self, ground: Ground, name: str, settings: Mapping[str, str]) -> None:
         self.name = name
-        self.lives = 0
         self.target = ""
         self._ground = ground
         self._settings = dict(settings)
@@ -224,7 +223,6 @@ class Vault:
                 stdout=log,
                 stderr=log,
             )
-        self.lives += 1
         port = (await self.said("listening"))["port"]
         if ready:
             await self.said("ready to serve")

@@ -139,10 +139,8 @@ class Load:
     monotonic clock, is beyond it.
     """
 
-    def __init__(
-        self, vaults: Sequence[Vault], *, orgs: int, readers: int, pause: float, seed: int, prefix: str = "org"
-    ) -> None:
-        self.orgs = [Org(f"{prefix}-{number}") for number in range(orgs)]
+    def __init__(self, vaults: Sequence[Vault], *, orgs: int, readers: int, pause: float, seed: int) -> None:
+        self.orgs = [Org(f"org-{number}") for number in range(orgs)]
         self.books = Books()
         self.staleness = 0.0
         self.stale_until = -math.inf

@@ -687,7 +687,8 @@ async def test_an_event_that_was_put_in_is_named(
     links, _ = await attacked.vault.exported(chained)
     # It fits what goes before it; what comes after it does not fit any more.
     before = links[place - 2].hash if place > 1 else GENESIS
-    forged = replace(links[0].event, event_id="00000000-0000-4000-8000-000000000000", peer="mallory")
+    [read, *_] = [link for link in links if link.event.action == "credential.get"]
+    forged = replace(read.event, event_id="00000000-0000-4000-8000-000000000000", peer="mallory")
     await put_in(attacked.database, [Link(forged, place, event_hash(before, place, forged))])
     await breaks(attacked, chained, broken, problem)
 

@@ -323,6 +323,18 @@ async def test_the_key_that_signs_the_audit_is_wrapped_anew() -> None:
     assert rewrapped == keys.signing
 
 
+async def test_a_key_that_signs_the_audit_and_does_not_unwrap_is_left_and_told_and_keeps_its_master_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys, audit = await five(), MemoryStore()
+    keys.signing = damaged = OrgKey(VAULT_CHAIN, SIGNING, "old", b"garbage")
+    last = (await rotate(keys, audit=audit))[-1]
+    assert (damaged, "active", []) == (keys.signing, keys.states["old"], last.retired)
+    assert await keys.opens(Keyring([NEW]))
+    assert [("the key that signs the audit does not unwrap", SIGNING)] == errors(caplog, "key_id")
+    assert ["begun", "incomplete"] == [outcome for _, outcome in outcomes(audit)]
+
+
 async def test_the_vaults_chain_tells_that_a_rotation_began_and_that_it_ended() -> None:
     keys, audit = await five(), MemoryStore()
     seen = [len(outcomes(audit)) async for _ in rotation(keys, audit=audit).run(ORIGIN)]
@@ -617,6 +629,54 @@ async def test_rotations_go_on_after_a_database_that_was_away(caplog: pytest.Log
     assert await both.is_whole("acme", key_id)
     waited = [vars(record)["reason"] for record in caplog.records if record.message == "rotations of org keys wait"]
     assert ["VAULT_UNAVAILABLE"] * 3 == waited
+
+
+async def test_rotations_go_on_after_whatever_the_store_raised(caplog: pytest.LogCaptureFixture) -> None:
+    """A vault may be started before its schema is there."""
+    both = Both()
+    await both.filled("acme")
+    key_id = await both.rotate_key("acme")
+    ended, troubles = asyncio.Event(), iter(range(2))
+
+    async def not_there(step: str) -> None:
+        if step == "orgs" and next(troubles, None) is not None:
+            raise RuntimeError("no such function")
+        if step == "after destroy":
+            ended.set()
+
+    both.store.between = not_there
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        going = group.create_task(both.rotations(pause=0).keep_going())
+        await ended.wait()
+        assert going.cancel()
+    assert await both.is_whole("acme", key_id)
+    assert [("rotations of org keys do not end",)] * 2 == errors(caplog)
+
+
+async def test_nothing_is_sealed_under_a_key_that_was_replaced_and_destroyed_meanwhile() -> None:
+    """A vault that cannot open the records finds that the key in between seals nothing, and destroys it."""
+    both = Both()
+    await both.filled("acme")
+    between = await both.rotate_key("acme")
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(step: str) -> None:
+        if step == "replace" and not held.is_set():
+            held.set()
+            await goes_on.wait()
+
+    both.store.between = hold
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        slow = group.create_task(both.rotations().run())
+        await held.wait()
+        last = await both.rotate_key("acme")
+        blind = both.rotations()
+        blind._stuck.update(("acme", "vapi", version) for version in (1, 2, 3))
+        await blind.run()
+        assert between not in both.store.key_ids("acme")
+        goes_on.set()
+        assert 1 == await slow
+    assert await both.is_whole("acme", last)
 
 
 async def test_who_is_woken_looks_at_once() -> None:
