@@ -148,7 +148,8 @@ class PostgresKeys:
                 "UPDATE credential_versions SET key_id = $5, encrypted_config = $6"
                 " WHERE org_id = $1 AND provider = $2 AND version = $3 AND key_id = $4 AND destroyed_at IS NULL"
                 # A key that was replaced meanwhile, and was found to seal nothing, may be destroyed by now.
-                "   AND EXISTS (SELECT FROM org_keys k WHERE k.org_id = $1 AND k.key_id = $5 AND k.destroyed_at IS NULL)"
+                "   AND EXISTS (SELECT FROM org_keys k"
+                "                WHERE k.org_id = $1 AND k.key_id = $5 AND k.destroyed_at IS NULL)"
                 " RETURNING true",
                 name.org_id,
                 name.provider,

@@ -61,8 +61,9 @@ class Watch:
             return await self.heard.get()
 
     async def next_but_heartbeats(self) -> access_pb.WatchChangesResponse | None:
-        while (message := await self.next()) is not None and message.HasField("heartbeat"):
-            pass
+        async with asyncio.timeout(LONG):
+            while (message := await self.next()) is not None and message.HasField("heartbeat"):
+                pass
         return message
 
     async def change(self) -> tuple[str, int]:

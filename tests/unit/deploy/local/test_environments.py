@@ -23,6 +23,9 @@ INHERITED: Final = {
     "TENANTVAULT_MASTER_KEYS": "another:one",
     "TENANTVAULT_LOG_LEVEL": "debug",
     "TENANTVAULT_CACHE_ENTRIES": "10",
+    "TENANTVAULT_MAX_STALENESS_SECONDS": "20",
+    "TENANTVAULT_OVERLAP_SECONDS": "30",
+    "TENANTVAULT_RECONCILE_SECONDS": "4",
     "TENANTVAULT_CONNECT_LEASE_SECONDS": "2",
 }
 
@@ -78,6 +81,10 @@ def test_each_process_inherits_a_few_harmless_variables(environments: Environmen
         ("VAPI_URL", {"provider"}),
         ("CONNECT_LEASE_SECONDS", {"provider"}),
         ("CACHE_ENTRIES", {"vault"}),
+        ("MAX_STALENESS_SECONDS", {"vault"}),
+        ("OVERLAP_SECONDS", {"vault"}),
+        ("RECONCILE_SECONDS", {"vault"}),
+        ("AUDIT_SPOOL", {"vault"}),
         ("TLS_KEY", {"vault", "provider", "gateway"}),
     ],
 )
@@ -101,6 +108,9 @@ def test_the_processes_understand_their_settings(environments: Environments, sec
     assert VaultConfig.from_env(vault).database_url.reveal() == url
     assert VaultConfig.from_env(vault).master_keys.reveal() == keys
     assert VaultConfig.from_env(vault).cache_entries == 10
+    assert VaultConfig.from_env(vault).max_staleness_seconds == 20
+    assert VaultConfig.from_env(vault).overlap_seconds == 30
+    assert VaultConfig.from_env(vault).reconcile_seconds == 4
     assert VaultConfig.from_env(vault).audit_spool == Path("/spool")
     assert ServerConfig.from_env(vault, listen="").listen == "127.0.0.1:2"
     assert ServerConfig.from_env(provider, listen="").listen == "127.0.0.1:3"

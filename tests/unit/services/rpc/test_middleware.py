@@ -28,6 +28,7 @@ from services.rpc.peers import PROVIDERS, Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault.errors import CredentialNotFound, InvalidRequest, LeaseHeld
 from tenantvault.v1 import access_service_pb2 as access_pb
+from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import integration_service_pb2 as integration_pb
@@ -396,6 +397,19 @@ async def test_a_stream_of_either_style_is_written_and_counted(
     assert [("voice-agent", "OK", 1.0)] == house.counted()
 
 
+async def test_answers_to_a_stream_of_requests_may_take_longer_too_and_one_answer_may_not(house: House) -> None:
+    both = await house.wrapped(GET, stream_stream=yielding, request_streaming=True, response_streaming=True)
+    one = await House().wrapped(GET, stream_unary=not_reached, request_streaming=True)
+    long = FakeContext(remaining=LONGEST_STREAM)
+    await both.stream_stream(REQUEST, long)
+    assert [1, 2] == long.written
+    for call, remaining in ((both.stream_stream, LONGEST_STREAM + 1), (one.stream_unary, LONGEST_DEADLINE + 1)):
+        refused = FakeContext(remaining=remaining)
+        with pytest.raises(grpc.aio.AbortError):
+            await call(REQUEST, refused)
+        assert "DEADLINE_REQUIRED" == details(refused)[0].reason
+
+
 async def test_a_stream_of_requests_with_one_answer_is_wrapped_too(house: House) -> None:
     wrapped = await house.wrapped(GET, stream_unary=fine, request_streaming=True)
     assert (True, False) == (wrapped.request_streaming, wrapped.response_streaming)
@@ -524,6 +538,19 @@ async def test_answers_that_stream_may_take_longer(house: House, remaining: floa
         with pytest.raises(grpc.aio.AbortError):
             await wrapped.unary_stream(REQUEST, context)
     assert (["answer"] if answered else []) == context.written
+
+
+def test_no_request_of_the_contract_names_a_provider_where_the_policy_does_not_see_it() -> None:
+    for module in (access_pb, admin_pb, directory_pb, integration_pb, status_pb, store_pb):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for request in (method.input_type for method in service.methods):
+                inside = [field.message_type for field in request.fields if field.message_type]
+                fields = [*request.fields, *(field for message in inside for field in message.fields)]
+                named = [field for field in fields if field.enum_type is pb.Provider.DESCRIPTOR]
+                places = {(field.containing_type.name, field.name) for field in named}
+                keys = request.fields_by_name.get("keys")
+                seen = {(request.name, "provider"), (keys.message_type.name if keys else "", "provider")}
+                assert places <= seen, request.name
 
 
 def test_a_policy_calls_the_providers_what_the_requests_are_about() -> None:

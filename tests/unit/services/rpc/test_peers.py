@@ -246,6 +246,18 @@ def methods_of(service: str) -> list[str]:
     return [method.name for method in descriptor.methods]
 
 
+def test_the_shipped_policy_lets_nobody_but_the_operator_do_an_operators_work() -> None:
+    rows = Policy.read(SHIPPED).rows
+    for method in methods_of("tenantvault.v1.VaultAdminService"):
+        assert {"operator"} == rows[f"/tenantvault.v1.VaultAdminService/{method}"].keys()
+
+
+def test_the_shipped_policy_lets_the_operator_read_no_plaintext() -> None:
+    rows = Policy.read(SHIPPED).rows
+    for method in methods_of("tenantvault.v1.CredentialAccessService"):
+        assert "operator" not in rows[f"/tenantvault.v1.CredentialAccessService/{method}"]
+
+
 def test_in_the_shipped_policy_everybody_may_do_nothing_but_ask_for_health_and_reflection() -> None:
     for method, row in Policy.read(SHIPPED).rows.items():
         assert ("*" in row) == method.startswith("/grpc.")

@@ -4,14 +4,25 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import grpc
+import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
-from services.rpc.server import CannotTell, NotReady, RpcServer, ServerConfig, Service, server_credentials
+from services.rpc.server import (
+    MAX_REQUEST_BYTES,
+    MAX_RESPONSE_BYTES,
+    CannotTell,
+    NotReady,
+    RpcServer,
+    ServerConfig,
+    Service,
+    server_credentials,
+)
 from services.rpc.telemetry import Telemetry
+from tenantvault import channel
 from tenantvault.tls import TlsFiles
 from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1.directory_service_pb2_grpc import add_OrgDirectoryServiceServicer_to_server
@@ -124,6 +135,20 @@ def made(check: Callable[[], Awaitable[None]], **environ: str) -> RpcServer:
     return RpcServer(config(**environ), [DIRECTORY], check=check, telemetry=Telemetry())
 
 
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
+    """What grpc's server is made with."""
+    given: dict[str, Any] = {}
+    make = grpc.aio.server
+
+    def server(**arguments: Any) -> grpc.aio.Server:
+        given.update(arguments)
+        return make(**arguments)
+
+    monkeypatch.setattr(grpc.aio, "server", server)
+    return given
+
+
 async def health_of(found: RpcServer) -> int:
     request: Any = health_pb2.HealthCheckRequest()
     context: Any = None
@@ -230,6 +255,62 @@ async def test_who_waits_until_it_is_ready_waits_for_the_first_check_that_passes
     check.finds = None
     await rpc.check()
     await waiting
+
+
+async def test_requests_are_small_and_answers_may_hold_a_batch(check: Check, given: Mapping[str, Any]) -> None:
+    made(check)
+    options = dict(given["options"])
+    assert (1024 * 1024, 24 * 1024 * 1024) == (MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES)
+    assert MAX_REQUEST_BYTES == options["grpc.max_receive_message_length"]
+    assert MAX_RESPONSE_BYTES == options["grpc.max_send_message_length"]
+
+
+def test_a_client_takes_what_a_server_sends_and_sends_no_more_than_it_takes() -> None:
+    options = dict(channel.OPTIONS)
+    assert MAX_RESPONSE_BYTES == options["grpc.max_receive_message_length"]
+    assert MAX_REQUEST_BYTES == options["grpc.max_send_message_length"]
+
+
+async def test_what_is_always_answered_is_known_around_the_handlers(check: Check, given: Mapping[str, Any]) -> None:
+    always = "/tenantvault.v1.OrgDirectoryService/ResolveOrg"
+    rpc = RpcServer(config(), [DIRECTORY], check=check, telemetry=Telemetry(), always=[always])
+    [middleware] = given["interceptors"]
+    assert ({always}, False) == (middleware.always, middleware.ready())
+    await rpc.check()
+    assert middleware.ready()
+
+
+class Calls:
+    """Calls under way, which a stop waits for."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    async def stop(self, grace: float) -> None:
+        self.order.append(f"calls, within {grace:g} seconds")
+
+
+async def test_those_who_listen_are_let_go_before_calls_under_way_are_waited_for(check: Check) -> None:
+    order: list[str] = []
+    rpc = RpcServer(
+        config(), [DIRECTORY], check=check, telemetry=Telemetry(), stopping=lambda: order.append("those who listen")
+    )
+    await rpc.check()
+    rpc._server = cast("grpc.aio.Server", Calls(order))
+    rpc._close_metrics = lambda: order.append("metrics")
+    await rpc.stop(grace=3.0)
+    assert ["those who listen", "calls, within 3 seconds", "metrics"] == order
+    # What is found afterwards changes nothing any more.
+    await rpc.check()
+    assert 2 == await health_of(rpc)
+
+
+async def test_a_stop_needs_nobody_who_listens(check: Check) -> None:
+    order: list[str] = []
+    rpc = made(check)
+    rpc._server = cast("grpc.aio.Server", Calls(order))
+    await rpc.stop()
+    assert ["calls, within 10 seconds"] == order
 
 
 async def test_a_policy_that_does_not_fit_stops_the_start(check: Check, tmp_path: Path) -> None:

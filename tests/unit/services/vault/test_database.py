@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.vault.database import connection
+from services.vault import database
+from services.vault.database import connection, in_org
 from tenantvault.errors import VaultUnavailable, VersionConflict
 
 # SQLSTATE classes: connection, authorization, rollback, resources, intervention
@@ -91,3 +92,90 @@ async def test_everything_else_goes_on_as_it_is(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         await use(error, on_lending=False)
     assert caught.value is error
+
+
+class Lent:
+    """A connection that notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        self.done.append("begin")
+        try:
+            yield
+        except BaseException:
+            self.done.append("rollback")
+            raise
+        self.done.append("commit")
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        self.done.append(f"{statement} {arguments}")
+
+
+class Lending:
+    def __init__(self) -> None:
+        self.lent = Lent()
+
+    @asynccontextmanager
+    async def acquire(self, *, timeout: float) -> AsyncIterator[Lent]:  # noqa: ASYNC109 - as asyncpg has it
+        assert database.ACQUIRE_SECONDS == timeout
+        yield self.lent
+
+
+ENTERED = "SELECT set_config('tenantvault.org_id', $1, true) ('acme',)"
+
+
+async def test_an_orgs_context_is_that_of_one_transaction() -> None:
+    pool: Any = Lending()
+    async with in_org(pool, "acme") as db:
+        await db.execute("SELECT")
+    assert ["begin", ENTERED, "SELECT ()", "commit"] == pool.lent.done
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("a mistake"), ValueError), (ConnectionResetError(), VaultUnavailable)]
+)
+async def test_a_transaction_that_fails_leaves_nothing_behind(error: Exception, raised: type[Exception]) -> None:
+    pool: Any = Lending()
+    with pytest.raises(raised):
+        async with in_org(pool, "acme"):
+            raise error
+    assert ["begin", ENTERED, "rollback"] == pool.lent.done
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the driver is called with."""
+    given: dict[str, Any] = {}
+
+    def create_pool(url: str, **arguments: Any) -> None:
+        given.update(arguments, url=url)
+
+    async def connect(url: str, **arguments: Any) -> None:
+        create_pool(url, **arguments)
+
+    monkeypatch.setattr(asyncpg, "create_pool", create_pool)
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    return given
+
+
+async def test_a_pool_connects_when_it_is_used_and_looks_where_it_should(given: dict[str, Any]) -> None:
+    database.open_pool("postgresql:///vault", connections=7)
+    assert ("postgresql:///vault", 0, 7) == (given["url"], given["min_size"], given["max_size"])
+    assert (database.ACQUIRE_SECONDS, database.STATEMENT_SECONDS) == (given["timeout"], given["command_timeout"])
+    # No schema that somebody else could put in front.
+    assert "public, pg_temp" == given["server_settings"]["search_path"]
+    assert f"{database.IDLE_SECONDS * 1000:g}" == given["server_settings"]["idle_in_transaction_session_timeout"]
+    # A connection that comes back is not asked anything: that would be a round trip of every read.
+    lent = Lent()
+    await given["reset"](lent)
+    assert [] == lent.done
+
+
+async def test_what_listens_is_bounded_like_what_reads(given: dict[str, Any]) -> None:
+    await database.listen("postgresql:///vault")
+    assert "postgresql:///vault" == given["url"]
+    assert (database.ACQUIRE_SECONDS, database.STATEMENT_SECONDS) == (given["timeout"], given["command_timeout"])
+    assert "public, pg_temp" == given["server_settings"]["search_path"]

@@ -434,6 +434,8 @@ async def test_what_moved_on_unheard_is_dropped_when_it_is_looked_for(vault: Vau
             await until(lambda: vault.sync.synced_at == database.clock.now)
             assert {"acme", "globex"} == vault.remembers
             assert ({"hooli": 1, "initech": 4}, False) == await told(watcher)
+            # It may have been shredded.
+            assert ["initech"] == vault.keys.forgotten
 
 
 # Changes elsewhere

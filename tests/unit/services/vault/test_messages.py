@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from services.vault import messages, wire
 from services.vault.credential import (
     Integration,
@@ -19,8 +20,10 @@ from services.vault.credential import (
 from services.vault.rotation import MasterKeyRow
 from tenantvault.audit import Event, Head, Link
 from tenantvault.errors import LEAVES, TenantVaultError
+from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import status_service_pb2 as status_pb
 
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000canary01", webhook_secret="whsec"))
@@ -111,6 +114,25 @@ def test_the_previous_version_and_a_stale_answer_are_told_as_such() -> None:
     assert message.served_stale
     assert (2, OLD) == (message.previous.version, message.previous.credential)
     assert MOMENT == message.previous.readable_until.ToDatetime(tzinfo=UTC)
+
+
+def test_a_batch_of_the_largest_credentials_fits_into_an_answer_and_the_largest_requests_into_a_request() -> None:
+    payload = pb.Credential(vapi=pb.VapiCredential(api_key="k" * (wire.MAX_PAYLOAD_BYTES - 8))).SerializeToString()
+    assert wire.MAX_PAYLOAD_BYTES - 4 <= len(payload) <= wire.MAX_PAYLOAD_BYTES
+    resources = [Resource("vapi_assistant", f"{number:036}", "outbound") for number in range(100)]
+    one = active_message(plaintext(payload=payload, resources=resources, last_verified_at=MOMENT, generation=2**62))
+    answer = access_pb.BatchGetCredentialsResponse(
+        outcomes=[access_pb.CredentialOutcome(credential=one)] * wire.MAX_KEYS
+    )
+    assert answer.ByteSize() <= MAX_RESPONSE_BYTES
+    org = "a" * 63
+    for request in (
+        access_pb.WatchChangesRequest(known=[access_pb.KnownOrg(org_id=org, generation=2**62)] * wire.MAX_KNOWN_ORGS),
+        directory_pb.BatchResolveOrgsRequest(
+            keys=[directory_pb.ResourceKey(kind=pb.RESOURCE_KIND_PHONE_NUMBER, resource_id="x" * 256)] * wire.MAX_KEYS
+        ),
+    ):
+        assert request.ByteSize() <= MAX_REQUEST_BYTES
 
 
 @pytest.mark.parametrize("state", VersionState)

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,16 +12,16 @@ CHAIN = Chain.from_seed(bytes(range(32)))
 
 
 class Written:
-    """A chain of three events in the database, and what its org says of itself."""
+    """A chain of three events in the database, or of these changes, and what its org says of itself."""
 
-    def __init__(self, org_id: str = "acme") -> None:
+    def __init__(self, org_id: str = "acme", changes: Sequence[int] = (1, 2, 3)) -> None:
         events = [
             event_of(Origin("provider"), org_id=org_id, action="credential.put", generation=number)
-            for number in (1, 2, 3)
+            for number in changes
         ]
         self.links, head = CHAIN.extend(org_id, End(), events)
         self.head: Head | None = head
-        self.generations = (3, 3)
+        self.generations = (max(changes), max(changes))
 
     async def chain_of(self, _: str) -> AsyncIterator[Link | Head]:
         for link in self.links:
@@ -90,6 +90,34 @@ async def test_an_end_that_was_cut_off_is_named() -> None:
     verdict = await proved(written)
     assert 4 == verdict.broken_sequence
     assert "its end is missing" in verdict.problem
+
+
+@pytest.mark.parametrize("changes", [(0, 0), (1, 0, 2, 0, 0, 3, 0), (0, 7, 8, 0, 9)])
+async def test_reads_between_changes_and_changes_from_before_there_was_a_chain_are_in_order(
+    changes: tuple[int, ...],
+) -> None:
+    written = Written(changes=changes)
+    assert Verdict(len(changes), written.links[-1].hash) == await proved(written)
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"), [((1, 2, 2), 3), ((1, 2, 0, 2, 3), 4), ((1, 2, 3, 2), 4), ((1, 3), 2), ((4, 5, 1), 3)]
+)
+async def test_a_change_that_does_not_follow_the_one_before_it_is_named_though_the_chain_itself_holds(
+    changes: tuple[int, ...], broken: int
+) -> None:
+    """An old state that was put back goes on from where it was, and signs what it does."""
+    written = Written(changes=changes)
+    verdict = await proved(written)
+    assert broken == verdict.broken_sequence
+    assert f"event {broken} tells of change {changes[broken - 1]} and the one before it of change" in verdict.problem
+
+
+async def test_the_public_key_is_that_of_the_key_that_signs_here() -> None:
+    async def chain() -> Chain:
+        return CHAIN
+
+    assert CHAIN.public_key == await AuditProof(Written(), chain).public_key()
 
 
 async def test_the_vaults_own_chain_has_no_org_to_be_compared_with() -> None:
