@@ -157,6 +157,8 @@ class Fleet:
         # The newest generation of an org that a vault has acknowledged.
         self._acknowledged: TTLCache[tuple[str, str], int] = TTLCache(100_000, 60, timer=timer)
         self._heard_acknowledgement = asyncio.Event()
+        # The newest generation of an org that a change of this vault's own is known to have made.
+        self._own: TTLCache[str, int] = TTLCache(10_000, 60, timer=timer)
 
     async def run(self) -> None:
         """Listen and renew the lease, for ever; a database that is away is waited for."""
@@ -202,6 +204,7 @@ class Fleet:
     async def settled(self, org_id: str, generation: int) -> None:
         """Return when every other vault has dropped what was before this generation, or may not serve it any more."""
         end = self._timer() + self._lease
+        self._own[org_id] = max(generation, self._own.get(org_id, 0))
         try:
             async with connection(self._pool) as db:
                 rows = await db.fetch(
@@ -308,11 +311,15 @@ class Fleet:
         if (change := _change(told.get("org"), told.get("generation"))) is None:
             return
         org_id, generation = change
-        self._remembered.forget(org_id)
-        if told.get("gone"):
-            self._remembered.keys.forget(org_id)
+        own = told.get("vault") == self._vault_id
+        # What was read since a change of its own returned is not old. A change whose outcome it never learned is like
+        # another vault's.
+        if not own or generation > self._own.get(org_id, 0):
+            self._remembered.forget(org_id)
+            if told.get("gone"):
+                self._remembered.keys.forget(org_id)
         self._remembered.watchers.tell(org_id, generation)
-        if told.get("vault") != self._vault_id:
+        if not own:
             self._to_acknowledge.append((org_id, generation))
             self._wake.set()
 

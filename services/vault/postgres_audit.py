@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from services.vault.audit import Chain, End
-from services.vault.database import Connection, Pool, connection, enter, in_org
+from services.vault.database import IDLE_SECONDS, Connection, Pool, connection, enter, in_org
 from tenantvault.audit import Event, Head, Link
 
 _COLUMNS: Final = (
@@ -44,6 +44,8 @@ class PostgresAudit:
         if not by_org:
             return
         async with connection(self._pool) as db, db.transaction():
+            # A process that halts in the middle of a COPY is not idle to PostgreSQL, and would hold the heads.
+            await db.execute(f"SET LOCAL statement_timeout = {IDLE_SECONDS * 1000:.0f}")
             heads = await db.fetch("SELECT org_id, sequence, hash FROM lock_audit_heads($1)", list(by_org))
             links: list[Link] = []
             ends: list[Head] = []

@@ -64,6 +64,9 @@ class BlockingChannel:
     def unary_unary(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
         return lambda request, **options: self._wire.take(Call(method, request, options))
 
+    def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        return self.unary_unary(method)
+
     def close(self) -> None:
         self._wire.closed += 1
 

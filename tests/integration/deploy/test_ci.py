@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CODE = Path(__file__).parents[3]
-TOOLS = ("bash", "dirname", "head")
+TOOLS = ("bash", "dirname", "sed")
 
 
 @pytest.fixture

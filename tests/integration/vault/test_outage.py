@@ -229,7 +229,7 @@ async def test_a_database_that_hangs_holds_a_call_no_longer_than_a_statement_may
     monkeypatch: pytest.MonkeyPatch,
     org: str,
 ) -> None:
-    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.4)
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 1.5)
     async with running_vault(vault_environ, authority) as vault:
         await vault.connect(org)
         async with held(database), asyncio.timeout(LONGEST):
@@ -247,7 +247,7 @@ async def test_when_all_connections_are_in_use_the_next_call_is_told_so_soon(
     org: str,
 ) -> None:
     """Ten calls hang; those behind them wait for a connection only so long, and health stays what it was."""
-    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 1.0)
     async with running_vault(vault_environ, authority) as vault:
         await vault.connect(org)
         async with held(database), asyncio.timeout(LONGEST):
@@ -287,7 +287,7 @@ async def test_a_vault_can_be_stopped_while_the_database_hangs(
     monkeypatch: pytest.MonkeyPatch,
     org: str,
 ) -> None:
-    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.6)
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 1.5)
     async with contextlib.AsyncExitStack() as stack:
         vault = await stack.enter_async_context(running_vault(vault_environ, authority))
         async with held(database), asyncio.timeout(LONGEST):

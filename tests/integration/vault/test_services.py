@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
@@ -346,6 +346,18 @@ class Statements:
         with contextlib.suppress(LookupError):
             current_call()
             self.seen.append(query.query)
+
+
+@pytest.fixture
+async def vault(vault_environ: dict[str, str], authority: DevelopmentAuthority) -> AsyncIterator[RunningVault]:
+    """It hears of changes, without which it serves nothing from memory, however slow the machine is."""
+    async with running_vault({**vault_environ, "TENANTVAULT_RECONCILE_SECONDS": "60"}, authority) as running:
+        watch = (await running.access()).WatchChanges(access_pb.WatchChangesRequest(), timeout=60)
+        async for told in watch:
+            if told.HasField("heartbeat"):
+                break
+        watch.cancel()
+        yield running
 
 
 @pytest.fixture

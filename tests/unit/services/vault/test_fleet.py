@@ -467,6 +467,21 @@ async def test_a_change_of_its_own_is_dropped_and_told_and_not_acknowledged(vaul
             assert ({"acme": 2, "globex": 1}, False) == await told(watcher)
 
 
+async def test_what_was_read_since_a_change_of_its_own_returned_stays(vault: Vault, database: Database) -> None:
+    async with hearing(vault):
+        await vault.fleet.settled("acme", 2)
+        vault.remember("acme")
+        vault.remember("globex")
+        database.change("acme", 2, by="this")
+        # Of this one it never learned whether it came about.
+        database.change("globex", 2, by="this")
+        database.change("other", 1)
+        await until(lambda: bool(database.said))
+        assert {"acme"} == vault.remembers
+        database.change("acme", 3, by="this")
+        await until(lambda: set() == vault.remembers)
+
+
 @pytest.mark.parametrize("by", ["this", "other"])
 async def test_the_keys_of_an_org_that_is_gone_are_dropped(vault: Vault, database: Database, by: str) -> None:
     async with hearing(vault):
