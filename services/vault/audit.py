@@ -3,24 +3,31 @@
 What an event's hash covers, and how a chain is proved, is declared with the contract: `tenantvault.audit`.
 """
 
+import hashlib
+import logging
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.vault.credential import OrgKey, Origin
-from tenantvault.audit import GENESIS, VAULT_CHAIN, Event, Head, Link, event_hash, head_message
+from tenantvault.audit import GENESIS, VAULT_CHAIN, Event, Head, Link, check_signature, event_hash, head_message
+
+# In the place of a hash that is not to be linked to; no event has it.
+_BROKEN: Final = hashlib.sha256(b"tenantvault/audit-broken/1").digest()
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where a chain ends so far."""
+    """Where a chain ends so far. `signature` is the kept head's; None where there is no row that could be forged."""
 
     sequence: int = 0
     hash: bytes = GENESIS
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,24 @@ class Chain:
         return self._key.public_key().public_bytes_raw()
 
     def extend(self, org_id: str, end: End, events: Iterable[Event]) -> tuple[list[Link], Head]:
-        """The events as links behind the end, and the signed head."""
+        """The events as links behind the end, and the signed head.
+
+        An end that this key did not sign was made up by somebody else. What comes behind it is kept, and is not linked
+        to it: no head that is signed from now on vouches for what was made up, and a proof breaks there for ever.
+        """
         links = []
+        if end.sequence and end.signature is not None and not self._signed(org_id, end):
+            _log.error("a chain does not end as it was signed: it was changed by SQL", extra={"org": org_id})
+            end = End(end.sequence, _BROKEN)
         for event in events:
             end = End(end.sequence + 1, event_hash(end.hash, end.sequence + 1, event))
             links.append(Link(event, end.sequence, end.hash))
         signature = self._key.sign(head_message(org_id, end.sequence, end.hash))
         return links, Head(org_id, end.sequence, end.hash, signature, self.public_key)
+
+    def _signed(self, org_id: str, end: End) -> bool:
+        message = head_message(org_id, end.sequence, end.hash)
+        return check_signature(self.public_key, end.signature or b"", message)
 
 
 class SigningKeyStore(Protocol):

@@ -291,7 +291,8 @@ END $$;
 
 -- Events that are to be chained: the ends of their chains, locked in one order, and which of the events are there
 -- already; then the links, out of a temporary table that they were copied into.
-CREATE FUNCTION lock_audit_heads(wanted_orgs text[]) RETURNS TABLE (org_id text, sequence bigint, hash bytea)
+CREATE FUNCTION lock_audit_heads(wanted_orgs text[])
+    RETURNS TABLE (org_id text, sequence bigint, hash bytea, signature bytea)
     LANGUAGE plpgsql SECURITY INVOKER
     AS $$
 #variable_conflict use_column
@@ -302,7 +303,8 @@ BEGIN
         PERFORM set_config('tenantvault.org_id', org, true);
         INSERT INTO public.audit_heads (org_id, sequence, hash, signature, public_key)
             VALUES (org, 0, decode(repeat('00', 32), 'hex'), '', '') ON CONFLICT DO NOTHING;
-        RETURN QUERY SELECT h.org_id, h.sequence, h.hash FROM public.audit_heads h WHERE h.org_id = org FOR UPDATE;
+        RETURN QUERY SELECT h.org_id, h.sequence, h.hash, h.signature
+                       FROM public.audit_heads h WHERE h.org_id = org FOR UPDATE;
     END LOOP;
 END $$;
 

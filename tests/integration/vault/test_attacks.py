@@ -796,6 +796,24 @@ async def test_a_chain_that_was_computed_anew_is_not_the_one_that_was_signed(att
     await breaks(attacked, chained, EVENTS, "the head is not signed by the vault's key")
 
 
+async def test_what_somebody_computed_anew_is_not_signed_by_the_vault_as_it_goes_on(
+    attacked: Attacked, chained: str
+) -> None:
+    """The next event is put behind what is there: the head of that must not vouch for what went before."""
+    forged = await chained_anew(attacked, chained)
+    await attacked.database.admin("UPDATE audit_heads SET hash = $2 WHERE org_id = $1", chained, forged[-1].hash)
+    store = await attacked.vault.store()
+    at: dict[str, Any] = {"org_id": chained, "provider": pb.PROVIDER_VAPI}
+    await call(store.Reconnect, store_pb.ReconnectRequest(**at))
+    await breaks(attacked, chained, EVENTS + 1, CHANGED.format(EVENTS + 1))
+    await attacked.vault.get(chained)
+    await attacked.vault.events_when(chained, "credential.get", 3)
+    await breaks(attacked, chained, EVENTS + 1, CHANGED.format(EVENTS + 1))
+    assert [chained] == [
+        line["org"] for line in attacked.journal.events("a chain does not end as it was signed: it was changed by SQL")
+    ]
+
+
 async def test_a_chain_that_somebody_else_signed_is_not_the_vaults(attacked: Attacked, chained: str) -> None:
     """With a key of their own in every place where the database has the vault's public key."""
     forged, key = await chained_anew(attacked, chained), Ed25519PrivateKey.generate()
