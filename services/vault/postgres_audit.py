@@ -46,12 +46,11 @@ class PostgresAudit:
         async with connection(self._pool) as db, db.transaction():
             # A process that halts in the middle of a COPY is not idle to PostgreSQL, and would hold the heads.
             await db.execute(f"SET LOCAL statement_timeout = {IDLE_SECONDS * 1000:.0f}")
-            heads = await db.fetch("SELECT org_id, sequence, hash, signature FROM lock_audit_heads($1)", list(by_org))
+            heads = await db.fetch("SELECT * FROM lock_audit_heads($1)", list(by_org))
             links: list[Link] = []
             ends: list[Head] = []
             for head in heads:
-                end = End(head["sequence"], head["hash"], head["signature"])
-                more, signed = chain.extend(head["org_id"], end, by_org[head["org_id"]].values())
+                more, signed = chain.extend(head["org_id"], _end(head), by_org[head["org_id"]].values())
                 links.extend(more)
                 ends.append(signed)
             await _copy(db, links)
@@ -115,15 +114,19 @@ class PostgresAudit:
 
 async def append(db: Connection, chain: Chain, org_id: str, events: Sequence[Event]) -> None:
     """Put events behind an org's chain, in the transaction and the org's context that are open."""
-    row = await db.fetchrow("SELECT sequence, hash, signature FROM lock_audit_heads(ARRAY[$1])", org_id)
-    end = End(row["sequence"], row["hash"], row["signature"]) if row else End()
-    links, head = chain.extend(org_id, end, events)
+    row = await db.fetchrow("SELECT * FROM lock_audit_heads(ARRAY[$1])", org_id)
+    links, head = chain.extend(org_id, _end(row), events)
     await db.executemany(
         f"INSERT INTO audit_events ({_COLUMNS})"  # noqa: S608 - a constant
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         [_row(link) for link in links],
     )
     await _keep_heads(db, [head])
+
+
+def _end(row: Any) -> End:
+    """Where to go on: behind the last event, also when the head was set back and so is not signed for it."""
+    return End(max(row["sequence"], row["last"]), row["hash"], row["signature"])
 
 
 async def _head(db: Connection, org_id: str) -> Head | None:

@@ -290,9 +290,10 @@ BEGIN
 END $$;
 
 -- Events that are to be chained: the ends of their chains, locked in one order, and which of the events are there
--- already; then the links, out of a temporary table that they were copied into.
+-- already; then the links, out of a temporary table that they were copied into. The last event is told beside the head:
+-- a head that was set back must not stop what is to come.
 CREATE FUNCTION lock_audit_heads(wanted_orgs text[])
-    RETURNS TABLE (org_id text, sequence bigint, hash bytea, signature bytea)
+    RETURNS TABLE (org_id text, sequence bigint, hash bytea, signature bytea, last bigint)
     LANGUAGE plpgsql SECURITY INVOKER
     AS $$
 #variable_conflict use_column
@@ -303,7 +304,8 @@ BEGIN
         PERFORM set_config('tenantvault.org_id', org, true);
         INSERT INTO public.audit_heads (org_id, sequence, hash, signature, public_key)
             VALUES (org, 0, decode(repeat('00', 32), 'hex'), '', '') ON CONFLICT DO NOTHING;
-        RETURN QUERY SELECT h.org_id, h.sequence, h.hash, h.signature
+        RETURN QUERY SELECT h.org_id, h.sequence, h.hash, h.signature,
+                            coalesce((SELECT max(e.sequence) FROM public.audit_events e WHERE e.org_id = org), 0)
                        FROM public.audit_heads h WHERE h.org_id = org FOR UPDATE;
     END LOOP;
 END $$;

@@ -814,6 +814,37 @@ async def test_what_somebody_computed_anew_is_not_signed_by_the_vault_as_it_goes
     ]
 
 
+@pytest.mark.parametrize(
+    ("attack", "broken"),
+    [
+        # The number alone: what was signed is still there, and the vault goes on behind it.
+        ("UPDATE audit_heads SET sequence = 1 WHERE org_id = $1", 0),
+        (
+            (
+                "UPDATE audit_heads h SET sequence = 1, hash = e.hash FROM audit_events e"
+                " WHERE h.org_id = $1 AND e.org_id = $1 AND e.sequence = 1"
+            ),
+            EVENTS + 1,
+        ),
+        ("DELETE FROM audit_heads WHERE org_id = $1", EVENTS + 1),
+    ],
+    ids=["number", "set back", "removed"],
+)
+async def test_a_head_that_was_set_back_does_not_stop_the_audit_of_this_org_or_another(
+    attacked: Attacked, chained: str, other_org: str, attack: str, broken: int
+) -> None:
+    await attacked.vault.connect(other_org)
+    await attacked.database.admin(attack, chained)
+    store = await attacked.vault.store()
+    await call(store.Reconnect, store_pb.ReconnectRequest(org_id=chained, provider=pb.PROVIDER_VAPI))
+    await attacked.vault.get(chained)
+    await attacked.vault.get(other_org)
+    await attacked.vault.events_when(chained, "credential.get", 3)
+    await attacked.vault.events_when(other_org, "credential.get", 1)
+    assert broken == (await attacked.vault.verdict(chained)).broken_sequence
+    assert not (await attacked.vault.verdict(other_org)).problem
+
+
 async def test_a_chain_that_somebody_else_signed_is_not_the_vaults(attacked: Attacked, chained: str) -> None:
     """With a key of their own in every place where the database has the vault's public key."""
     forged, key = await chained_anew(attacked, chained), Ed25519PrivateKey.generate()
