@@ -59,6 +59,11 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "VERSION_NOT_FOUND": Row(404, "No such version"),
         "AUDIT_UNAVAILABLE": Row(503, "TenantVault cannot answer now", retryable=True),
         "KEY_NOT_EVERYWHERE": Row(409, "A key is missing"),
+        "REAUTH_REQUIRED": Row(422, "The consent is over"),
+        "PROVIDER_MISCONFIGURED": Row(500, "This provider is not set up rightly"),
+        "PROVIDER_CONFLICT": Row(409, "Something in the provider's account stands against it"),
+        "OAUTH_STATE_INVALID": Row(400, "This sign-in cannot be finished"),
+        "CONSENT_DENIED": Row(422, "The consent was not given"),
         # The gateway's own.
         "MALFORMED_BODY": Row(400, "The body is not valid", "Send one JSON object."),
         "BODY_TOO_LARGE": Row(413, "The body is too large", "Send at most 64 KiB."),

@@ -30,11 +30,20 @@ class Integration:
     last_verified_at: datetime | None = None
     verification_error: str = ""
     connected_at: datetime | None = None
+    warnings: tuple[str, ...] = ()
+    account: str = ""
+    verification_reason: str = ""
+    rotation_due_at: datetime | None = None
+    rotates_by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of an integration, with what the customer should know although it worked."""
+    """What became of an integration, with what the customer should know although it worked.
+
+    `unreleased` is what a disconnect could not take back at the provider.
+    """
 
     integration: Integration
     warnings: tuple[str, ...] = ()
+    unreleased: tuple[str, ...] = ()

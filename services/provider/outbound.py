@@ -33,7 +33,9 @@ WHOLE_SECONDS: Final = 25.0
 LARGEST_ANSWER: Final = 1024 * 1024
 """Bytes."""
 
-_RETRIES: Final = 2
+RETRIES: Final = 2
+"""How often a GET is tried again while somebody waits for it."""
+
 _FIRST_BACKOFF: Final = 0.5
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _log = logging.getLogger(__name__)
@@ -49,26 +51,29 @@ class AnswerTooLarge(ProviderUnknownAnswer):
 class Answer:
     """What a provider answered. `json` is None when the body is none; `retry_after` is in seconds.
 
-    Bodies may hold secrets: Twilio's account has its Auth Token in it.
+    Bodies may hold secrets: Twilio's account has its Auth Token in it. `empty` says that there was no body at all.
     """
 
     status: int
     json: Any = field(default=None, repr=False)
     retry_after: float | None = None
+    empty: bool = False
 
     def definite(self) -> Self:
         """The answer itself, when it is the provider's word.
 
         Raises:
             RateLimited: it is a 429.
-            ProviderUnavailable: it is a 408, a 5xx, or no JSON: a proxy's page, not the provider's word.
+            ProviderUnavailable: it is a 408, a 5xx, or no JSON: a proxy's page, not the provider's word. A success
+                without a body is one.
             ProviderUnknownAnswer: it is a 1xx or 3xx.
         """
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise RateLimited(retry_after=self.retry_after)
         if HTTPStatus.MULTIPLE_CHOICES <= self.status < HTTPStatus.BAD_REQUEST or self.status < HTTPStatus.OK:
             raise ProviderUnknownAnswer
-        if _failed(self.status) or self.json is None:
+        done = self.empty and self.status < HTTPStatus.MULTIPLE_CHOICES
+        if _failed(self.status) or (self.json is None and not done):
             raise ProviderUnavailable(retry_after=self.retry_after)
         return self
 
@@ -93,7 +98,10 @@ def new_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Async
 
 
 class Outbound:
-    """Makes requests. `clock` is monotonic seconds, `now` the time of day, `jitter` gives numbers from 0 to 1."""
+    """Makes requests. `clock` is monotonic seconds, `now` the time of day, `jitter` gives numbers from 0 to 1.
+
+    `retries` is how often a GET is tried again: work in the background has its own way of coming back later.
+    """
 
     def __init__(
         self,
@@ -103,8 +111,10 @@ class Outbound:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        retries: int = RETRIES,
     ) -> None:
         self._client = client
+        self._retries = retries
         self._clock = clock
         self._now = now
         self._sleep = sleep
@@ -121,6 +131,7 @@ class Outbound:
         headers: Mapping[str, str] | None = None,
         basic: tuple[str, str] | None = None,
         body: object = None,
+        form: Mapping[str, str] | None = None,
     ) -> Answer:
         """Make a request and return the answer, whatever its status.
 
@@ -137,6 +148,7 @@ class Outbound:
             headers: beside the client's own.
             basic: user name and password of HTTP Basic authentication.
             body: sent as JSON; None for no body.
+            form: sent as a form (`application/x-www-form-urlencoded`) in the place of `body`.
 
         Raises:
             ProviderUnavailable: no answer within WHOLE_SECONDS.
@@ -144,9 +156,9 @@ class Outbound:
             ProviderUnknownAnswer: compressed, although that was not asked for.
         """
         give_up = self._clock() + WHOLE_SECONDS
-        request = self._client.build_request(method, url, params=params, headers=headers, json=body)
+        request = self._client.build_request(method, url, params=params, headers=headers, json=body, data=form)
         auth = httpx.BasicAuth(*basic) if basic else None
-        attempts = 1 + _RETRIES if method == "GET" else 1
+        attempts = 1 + self._retries if method == "GET" else 1
         attempt = 1
         while True:
             answer = await self._attempt(provider, request, route, auth, give_up - self._clock())
@@ -195,7 +207,8 @@ class Outbound:
                     raise AnswerTooLarge
         finally:
             await response.aclose()
-        return Answer(response.status_code, _parsed(body), _retry_after(response.headers, self._now()))
+        retry_after = _retry_after(response.headers, self._now())
+        return Answer(response.status_code, _parsed(body), retry_after, empty=not body)
 
     def _pause(self, attempt: int, answer: Answer | None) -> float:
         asked = answer.retry_after if answer is not None and answer.retry_after is not None else 0.0

@@ -27,28 +27,99 @@ class ResourceKind(StrEnum):
     TWILIO_ACCOUNT = "twilio_account"
 
 
+def _nothing() -> Secret:
+    return Secret("")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VapiCredential:
-    """A Vapi account. `region` is `us` or `eu`; `webhook_secret` is what Vapi's webhooks carry in `X-Vapi-Secret`."""
+    """A Vapi account. `region` is `us` or `eu`.
+
+    `webhook_secret` is what Vapi's webhooks prove themselves with, in the way of `webhook_scheme`: `header`
+    (`X-Vapi-Secret`), `bearer`, or `hmac-sha256`, `hmac-sha512` and `hmac-sha1`, with which `webhook_credential_id` names
+    Vapi's own copy of the secret.
+    """
 
     api_key: Secret
-    webhook_secret: Secret = field(default_factory=lambda: Secret(""))
+    webhook_secret: Secret = field(default_factory=_nothing)
     region: str = "us"
+    webhook_scheme: str = "header"
+    webhook_credential_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwilioWebhook:
+    """The webhooks of a phone number. Their URLs may hold passwords."""
+
+    number_sid: str
+    voice_url: Secret = field(default_factory=_nothing)
+    voice_method: str = "POST"
+    sms_url: Secret = field(default_factory=_nothing)
+    sms_method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwilioCredential:
-    """A Twilio account, by Auth Token or by API key (SID and secret). Absent parts are empty; numbers are E.164."""
+    """A Twilio account, by Auth Token or by API key (SID and secret). Absent parts are empty; numbers are E.164.
+
+    Webhooks are signed with `webhook_shared_key` by `webhook_algorithm` where there is one, else with the Auth Token.
+    `saved_webhooks` is what the numbers' webhooks were before the connect.
+    """
 
     account_sid: str
-    auth_token: Secret = field(default_factory=lambda: Secret(""))
+    auth_token: Secret = field(default_factory=_nothing)
     api_key_sid: str = ""
-    api_key_secret: Secret = field(default_factory=lambda: Secret(""))
+    api_key_secret: Secret = field(default_factory=_nothing)
     phone_number: str
     whatsapp_number: str = ""
+    webhook_shared_key: Secret = field(default_factory=_nothing)
+    webhook_algorithm: str = ""
+    saved_webhooks: tuple[TwilioWebhook, ...] = ()
 
 
-Credential = VapiCredential | TwilioCredential
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoogleCalendarCredential:
+    """A Google account that consented to the use of its calendars.
+
+    `access_token` is good until `expires_at`, for `scopes`. Notification channels of this org carry `channel_token`.
+    """
+
+    refresh_token: Secret
+    access_token: Secret
+    expires_at: datetime
+    scopes: tuple[str, ...]
+    email: str = ""
+    channel_token: Secret = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResendCredential:
+    """A Resend account. `webhook_secret` (`whsec_...`) is what its webhooks are signed with.
+
+    `api_key_id` and `webhook_id` name, at Resend, what was made on the customer's behalf; empty for what was not.
+    """
+
+    api_key: Secret
+    webhook_secret: Secret = field(default_factory=_nothing)
+    api_key_id: str = ""
+    webhook_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElevenLabsCredential:
+    """An ElevenLabs workspace. `region` is `global`, `us`, `eu`, `in` or `sg`.
+
+    `webhook_secret` is what its webhooks are signed with; `webhook_id` names the webhook when it was made on the
+    customer's behalf.
+    """
+
+    api_key: Secret
+    webhook_secret: Secret = field(default_factory=_nothing)
+    region: str = "global"
+    webhook_id: str = ""
+
+
+Credential = VapiCredential | TwilioCredential | GoogleCalendarCredential | ResendCredential | ElevenLabsCredential
 
 CredentialT_co = TypeVar("CredentialT_co", bound=Credential, covariant=True)
 

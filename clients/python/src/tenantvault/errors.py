@@ -2,7 +2,8 @@
 
     TenantVaultError
     ├── InvalidRequest              a field is missing or malformed; `fields` names each
-    │   └── DeadlineRequired
+    │   ├── DeadlineRequired
+    │   └── OAuthStateInvalid
     ├── Unauthenticated
     ├── PermissionDenied
     ├── NotFound
@@ -20,11 +21,15 @@
     │   ├── AccountSuspended
     │   ├── QuotaExceeded
     │   ├── ProviderResourceMissing
-    │   └── ProviderValidation
+    │   ├── ProviderValidation
+    │   ├── ProviderConflict
+    │   ├── ReauthRequired
+    │   └── ConsentDenied
     ├── ProviderUnreachable         the provider gave no answer; retryable
     │   ├── RateLimited
     │   ├── ProviderUnavailable
-    │   └── ProviderUnknownAnswer
+    │   ├── ProviderUnknownAnswer
+    │   └── ProviderMisconfigured   not retryable: the operator has to act
     ├── Unavailable                 retryable
     │   ├── VaultUnavailable
     │   ├── AuditUnavailable
@@ -80,6 +85,13 @@ class DeadlineRequired(InvalidRequest):
 
     reason = "DEADLINE_REQUIRED"
     sentence = "Every call needs a deadline within the server's limit: set a timeout."
+
+
+class OAuthStateInvalid(InvalidRequest):
+    """A consent came back that was not begun in this browser session, or too long ago, or that came back before."""
+
+    reason = "OAUTH_STATE_INVALID"
+    sentence = "This sign-in was begun in another session, or too long ago, or it is over: start it again."
 
 
 class Unauthenticated(TenantVaultError):
@@ -211,6 +223,27 @@ class ProviderValidation(ProviderRefused):
     sentence = "The provider refused the request as not valid."
 
 
+class ProviderConflict(ProviderRefused):
+    """Something else in the provider's account stands against it."""
+
+    reason = "PROVIDER_CONFLICT"
+    sentence = "Something else in the provider's account stands against it: look there, then try again."
+
+
+class ReauthRequired(ProviderRefused):
+    """The consent that a person gave is over."""
+
+    reason = "REAUTH_REQUIRED"
+    sentence = "The provider's consent is over: connect the account again."
+
+
+class ConsentDenied(ProviderRefused):
+    """The person did not give their consent."""
+
+    reason = "CONSENT_DENIED"
+    sentence = "The consent was not given, so nothing was connected: start again when you want to."
+
+
 class ProviderUnreachable(TenantVaultError):
     """The provider gave no definite answer."""
 
@@ -238,6 +271,15 @@ class ProviderUnknownAnswer(ProviderUnreachable):
 
     reason = "PROVIDER_UNKNOWN_ANSWER"
     sentence = "The provider gave an unexpected answer: try again later."
+
+
+class ProviderMisconfigured(ProviderUnreachable):
+    """The provider refuses this deployment's own application; it says nothing about the customer's credential."""
+
+    reason = "PROVIDER_MISCONFIGURED"
+    code = "FAILED_PRECONDITION"
+    retryable = False
+    sentence = "This provider is not set up rightly here: the operator has to look at the log."
 
 
 class Unavailable(TenantVaultError):
@@ -341,6 +383,11 @@ LEAVES: Final[tuple[type[TenantVaultError], ...]] = (
     VersionNotFound,
     AuditUnavailable,
     KeyNotEverywhere,
+    ReauthRequired,
+    ProviderMisconfigured,
+    ProviderConflict,
+    OAuthStateInvalid,
+    ConsentDenied,
 )
 """Every class that has a reason, in the order of the proto's enum."""
 

@@ -60,6 +60,11 @@ class CredentialAccessServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.FromString,
                 _registered_method=True)
+        self.ReportFailure = channel.unary_unary(
+                '/tenantvault.v1.CredentialAccessService/ReportFailure',
+                request_serializer=tenantvault_dot_v1_dot_access__service__pb2.ReportFailureRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_access__service__pb2.ReportFailureResponse.FromString,
+                _registered_method=True)
 
 
 class CredentialAccessServiceServicer(object):
@@ -108,6 +113,15 @@ class CredentialAccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportFailure(self, request, context):
+        """Tells that a provider refused a credential in use, so that it is tested
+        soon. Telling it often tests it once. This call does not return secret
+        data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CredentialAccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +149,11 @@ def add_CredentialAccessServiceServicer_to_server(servicer, server):
                     servicer.WatchChanges,
                     request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.SerializeToString,
+            ),
+            'ReportFailure': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportFailure,
+                    request_deserializer=tenantvault_dot_v1_dot_access__service__pb2.ReportFailureRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_access__service__pb2.ReportFailureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +292,33 @@ class CredentialAccessService(object):
             '/tenantvault.v1.CredentialAccessService/WatchChanges',
             tenantvault_dot_v1_dot_access__service__pb2.WatchChangesRequest.SerializeToString,
             tenantvault_dot_v1_dot_access__service__pb2.WatchChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportFailure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.CredentialAccessService/ReportFailure',
+            tenantvault_dot_v1_dot_access__service__pb2.ReportFailureRequest.SerializeToString,
+            tenantvault_dot_v1_dot_access__service__pb2.ReportFailureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,11 @@ class CredentialAccessServiceStub:
     can drop what it holds of the org. A watcher that falls behind is told to
     resync, never silently passed over. This call does not return secret data.
     """
+    ReportFailure: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ReportFailureRequest, _access_service_pb2.ReportFailureResponse]
+    """Tells that a provider refused a credential in use, so that it is tested
+    soon. Telling it often tests it once. This call does not return secret
+    data.
+    """
 
 @_typing.type_check_only
 class CredentialAccessServiceAsyncStub(CredentialAccessServiceStub):
@@ -80,6 +85,11 @@ class CredentialAccessServiceAsyncStub(CredentialAccessServiceStub):
     """Tells of every change to what can be read, as it happens, so that a cache
     can drop what it holds of the org. A watcher that falls behind is told to
     resync, never silently passed over. This call does not return secret data.
+    """
+    ReportFailure: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ReportFailureRequest, _access_service_pb2.ReportFailureResponse]  # type: ignore[assignment]
+    """Tells that a provider refused a credential in use, so that it is tested
+    soon. Telling it often tests it once. This call does not return secret
+    data.
     """
 
 class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +144,17 @@ class CredentialAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tells of every change to what can be read, as it happens, so that a cache
         can drop what it holds of the org. A watcher that falls behind is told to
         resync, never silently passed over. This call does not return secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportFailure(
+        self,
+        request: _access_service_pb2.ReportFailureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.ReportFailureResponse, _abc.Awaitable[_access_service_pb2.ReportFailureResponse]]:
+        """Tells that a provider refused a credential in use, so that it is tested
+        soon. Telling it often tests it once. This call does not return secret
+        data.
         """
 
 def add_CredentialAccessServiceServicer_to_server(servicer: CredentialAccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -136,6 +136,9 @@ class Credential(_message.Message):
 
     VAPI_FIELD_NUMBER: _builtins.int
     TWILIO_FIELD_NUMBER: _builtins.int
+    GOOGLE_CALENDAR_FIELD_NUMBER: _builtins.int
+    RESEND_FIELD_NUMBER: _builtins.int
+    ELEVENLABS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def vapi(self) -> Global___VapiCredential:
         """A Vapi account."""
@@ -144,17 +147,32 @@ class Credential(_message.Message):
     def twilio(self) -> Global___TwilioCredential:
         """A Twilio account."""
 
+    @_builtins.property
+    def google_calendar(self) -> Global___GoogleCalendarCredential:
+        """A Google account's calendars."""
+
+    @_builtins.property
+    def resend(self) -> Global___ResendCredential:
+        """A Resend account."""
+
+    @_builtins.property
+    def elevenlabs(self) -> Global___ElevenLabsCredential:
+        """An ElevenLabs workspace."""
+
     def __init__(
         self,
         *,
         vapi: Global___VapiCredential | None = ...,
         twilio: Global___TwilioCredential | None = ...,
+        google_calendar: Global___GoogleCalendarCredential | None = ...,
+        resend: Global___ResendCredential | None = ...,
+        elevenlabs: Global___ElevenLabsCredential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "twilio", b"twilio", "vapi", b"vapi"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elevenlabs", b"elevenlabs", "google_calendar", b"google_calendar", "kind", b"kind", "resend", b"resend", "twilio", b"twilio", "vapi", b"vapi"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "twilio", b"twilio", "vapi", b"vapi"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elevenlabs", b"elevenlabs", "google_calendar", b"google_calendar", "kind", b"kind", "resend", b"resend", "twilio", b"twilio", "vapi", b"vapi"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vapi", "twilio"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vapi", "twilio", "google_calendar", "resend", "elevenlabs"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -169,6 +187,8 @@ class VapiCredential(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    WEBHOOK_SCHEME_FIELD_NUMBER: _builtins.int
+    WEBHOOK_CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """Required. The private API key."""
     webhook_secret: _builtins.str
@@ -178,7 +198,16 @@ class VapiCredential(_message.Message):
     region: _builtins.str
     """Optional. `us` (the default) or `eu`: separate deployments with separate
     keys.
-    Next unused field number: 4
+    """
+    webhook_scheme: _builtins.str
+    """Optional. How webhooks prove where they come from: `header` (the default:
+    the secret in `X-Vapi-Secret`), `bearer`, `hmac-sha256`, `hmac-sha512` or
+    `hmac-sha1`.
+    """
+    webhook_credential_id: _builtins.str
+    """Required with an `hmac-` scheme. The id of the custom credential at Vapi
+    that holds the same secret: Vapi signs with it.
+    Next unused field number: 6
     """
     def __init__(
         self,
@@ -186,10 +215,12 @@ class VapiCredential(_message.Message):
         api_key: _builtins.str = ...,
         webhook_secret: _builtins.str = ...,
         region: _builtins.str = ...,
+        webhook_scheme: _builtins.str = ...,
+        webhook_credential_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "region", b"region", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "region", b"region", "webhook_credential_id", b"webhook_credential_id", "webhook_scheme", b"webhook_scheme", "webhook_secret", b"webhook_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,6 +238,9 @@ class TwilioCredential(_message.Message):
     API_KEY_SECRET_FIELD_NUMBER: _builtins.int
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
     WHATSAPP_NUMBER_FIELD_NUMBER: _builtins.int
+    WEBHOOK_SHARED_KEY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ALGORITHM_FIELD_NUMBER: _builtins.int
+    SAVED_WEBHOOKS_FIELD_NUMBER: _builtins.int
     account_sid: _builtins.str
     """Required. `AC` and 32 hexadecimal digits."""
     auth_token: _builtins.str
@@ -220,9 +254,23 @@ class TwilioCredential(_message.Message):
     phone_number: _builtins.str
     """Required. The number the org uses, in E.164."""
     whatsapp_number: _builtins.str
-    """Optional. The WhatsApp sender's number, in E.164.
-    Next unused field number: 7
+    """Optional. The WhatsApp sender's number, in E.164."""
+    webhook_shared_key: _builtins.str
+    """Optional. The secret of a webhook SharedKey: what webhooks are signed with
+    where the account has such a key. Without it they are signed with the Auth
+    Token.
     """
+    webhook_algorithm: _builtins.str
+    """Optional. The algorithm of that key, `HMAC_SHA1` or `HMAC_SHA256` (the
+    default).
+    """
+    @_builtins.property
+    def saved_webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TwilioWebhook]:
+        """Output only. What the numbers' webhooks were before the connect, to be put
+        back at the disconnect.
+        Next unused field number: 10
+        """
+
     def __init__(
         self,
         *,
@@ -232,14 +280,180 @@ class TwilioCredential(_message.Message):
         api_key_secret: _builtins.str = ...,
         phone_number: _builtins.str = ...,
         whatsapp_number: _builtins.str = ...,
+        webhook_shared_key: _builtins.str = ...,
+        webhook_algorithm: _builtins.str = ...,
+        saved_webhooks: _abc.Iterable[Global___TwilioWebhook] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_sid", b"account_sid", "api_key_secret", b"api_key_secret", "api_key_sid", b"api_key_sid", "auth_token", b"auth_token", "phone_number", b"phone_number", "whatsapp_number", b"whatsapp_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_sid", b"account_sid", "api_key_secret", b"api_key_secret", "api_key_sid", b"api_key_sid", "auth_token", b"auth_token", "phone_number", b"phone_number", "saved_webhooks", b"saved_webhooks", "webhook_algorithm", b"webhook_algorithm", "webhook_shared_key", b"webhook_shared_key", "whatsapp_number", b"whatsapp_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TwilioCredential: _TypeAlias = TwilioCredential  # noqa: Y015
+
+@_typing.final
+class TwilioWebhook(_message.Message):
+    """The webhooks of a phone number at Twilio. Their URLs may hold passwords."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_SID_FIELD_NUMBER: _builtins.int
+    VOICE_URL_FIELD_NUMBER: _builtins.int
+    VOICE_METHOD_FIELD_NUMBER: _builtins.int
+    SMS_URL_FIELD_NUMBER: _builtins.int
+    SMS_METHOD_FIELD_NUMBER: _builtins.int
+    number_sid: _builtins.str
+    """Required. The number's SID, `PN` and 32 hexadecimal digits."""
+    voice_url: _builtins.str
+    """Optional. Where calls are sent; empty for nowhere."""
+    voice_method: _builtins.str
+    """Optional. `GET` or `POST`."""
+    sms_url: _builtins.str
+    """Optional. Where text messages are sent; empty for nowhere."""
+    sms_method: _builtins.str
+    """Optional. `GET` or `POST`.
+    Next unused field number: 6
+    """
+    def __init__(
+        self,
+        *,
+        number_sid: _builtins.str = ...,
+        voice_url: _builtins.str = ...,
+        voice_method: _builtins.str = ...,
+        sms_url: _builtins.str = ...,
+        sms_method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number_sid", b"number_sid", "sms_method", b"sms_method", "sms_url", b"sms_url", "voice_method", b"voice_method", "voice_url", b"voice_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TwilioWebhook: _TypeAlias = TwilioWebhook  # noqa: Y015
+
+@_typing.final
+class GoogleCalendarCredential(_message.Message):
+    """A Google account that consented to the use of its calendars (OAuth 2.0)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    CHANNEL_TOKEN_FIELD_NUMBER: _builtins.int
+    refresh_token: _builtins.str
+    """Required. What a new access token is got with."""
+    access_token: _builtins.str
+    """Required. The access token."""
+    email: _builtins.str
+    """Optional. The account's e-mail address."""
+    channel_token: _builtins.str
+    """Required once stored. What this org's notification channels carry in
+    `X-Goog-Channel-Token`; generated.
+    Next unused field number: 7
+    """
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Required. When the access token ends."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. The scopes that were granted: a person may leave some out."""
+
+    def __init__(
+        self,
+        *,
+        refresh_token: _builtins.str = ...,
+        access_token: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        email: _builtins.str = ...,
+        channel_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "channel_token", b"channel_token", "email", b"email", "expires_at", b"expires_at", "refresh_token", b"refresh_token", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoogleCalendarCredential: _TypeAlias = GoogleCalendarCredential  # noqa: Y015
+
+@_typing.final
+class ResendCredential(_message.Message):
+    """A Resend account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """Required. The API key, `re_...`."""
+    webhook_secret: _builtins.str
+    """Optional. The signing secret of the account's webhook, `whsec_...`."""
+    api_key_id: _builtins.str
+    """Output only. The id of the key at Resend, when a rotation made it."""
+    webhook_id: _builtins.str
+    """Output only. The id of the webhook at Resend, when the connect made it.
+    Next unused field number: 5
+    """
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        webhook_secret: _builtins.str = ...,
+        api_key_id: _builtins.str = ...,
+        webhook_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_id", b"api_key_id", "webhook_id", b"webhook_id", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResendCredential: _TypeAlias = ResendCredential  # noqa: Y015
+
+@_typing.final
+class ElevenLabsCredential(_message.Message):
+    """An ElevenLabs workspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ID_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """Required. The API key."""
+    webhook_secret: _builtins.str
+    """Optional. The signing secret of the workspace's webhook."""
+    region: _builtins.str
+    """Optional. Where the workspace is kept: `global` (the default), `us`, `eu`,
+    `in` or `sg`; the last three have keys of their own.
+    """
+    webhook_id: _builtins.str
+    """Output only. The id of the webhook at ElevenLabs, when the connect made it.
+    Next unused field number: 5
+    """
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        webhook_secret: _builtins.str = ...,
+        region: _builtins.str = ...,
+        webhook_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "region", b"region", "webhook_id", b"webhook_id", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ElevenLabsCredential: _TypeAlias = ElevenLabsCredential  # noqa: Y015
 
 @_typing.final
 class Resource(_message.Message):
@@ -426,6 +640,11 @@ class Integration(_message.Message):
     LAST_VERIFIED_AT_FIELD_NUMBER: _builtins.int
     VERIFICATION_ERROR_FIELD_NUMBER: _builtins.int
     CONNECTED_AT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    VERIFICATION_REASON_FIELD_NUMBER: _builtins.int
+    ROTATION_DUE_AT_FIELD_NUMBER: _builtins.int
+    ROTATES_BY_ITSELF_FIELD_NUMBER: _builtins.int
     provider: Global___Provider.ValueType
     """Output only. The provider."""
     state: Global___IntegrationState.ValueType
@@ -442,6 +661,18 @@ class Integration(_message.Message):
     """Output only. The sentence of the provider's last refusal; empty when the
     last definite answer was yes.
     """
+    account: _builtins.str
+    """Output only. What the provider calls the account, e.g. an e-mail address;
+    empty when it does not say.
+    """
+    verification_reason: _builtins.str
+    """Output only. The name of the ErrorReason of the last refusal; empty when
+    the last definite answer was yes.
+    """
+    rotates_by_itself: _builtins.bool
+    """Output only. Whether that happens by itself. Else the customer has to.
+    Next unused field number: 15
+    """
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resource]:
         """Output only. What was provisioned."""
@@ -452,8 +683,18 @@ class Integration(_message.Message):
 
     @_builtins.property
     def connected_at(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the active version became active.
-        Next unused field number: 10
+        """Output only. When the active version became active."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the customer should know although it works, a sentence
+        each.
+        """
+
+    @_builtins.property
+    def rotation_due_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the credential should be replaced by a new one; absent
+        when it need not be.
         """
 
     def __init__(
@@ -468,10 +709,15 @@ class Integration(_message.Message):
         last_verified_at: _timestamp_pb2.Timestamp | None = ...,
         verification_error: _builtins.str = ...,
         connected_at: _timestamp_pb2.Timestamp | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        account: _builtins.str = ...,
+        verification_reason: _builtins.str = ...,
+        rotation_due_at: _timestamp_pb2.Timestamp | None = ...,
+        rotates_by_itself: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "last_verified_at", b"last_verified_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "last_verified_at", b"last_verified_at", "rotation_due_at", b"rotation_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "hint", b"hint", "last_verified_at", b"last_verified_at", "latest_version", b"latest_version", "provider", b"provider", "resources", b"resources", "state", b"state", "verification_error", b"verification_error", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "connected_at", b"connected_at", "hint", b"hint", "last_verified_at", b"last_verified_at", "latest_version", b"latest_version", "provider", b"provider", "resources", b"resources", "rotates_by_itself", b"rotates_by_itself", "rotation_due_at", b"rotation_due_at", "state", b"state", "verification_error", b"verification_error", "verification_reason", b"verification_reason", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

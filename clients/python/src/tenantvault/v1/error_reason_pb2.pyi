@@ -185,6 +185,35 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
     """
+    ERROR_REASON_REAUTH_REQUIRED: _ErrorReason.ValueType  # 29
+    """The consent that a person gave is over: they have to give it anew. Status
+    FAILED_PRECONDITION.
+
+        {"reason": "REAUTH_REQUIRED", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_PROVIDER_MISCONFIGURED: _ErrorReason.ValueType  # 30
+    """The provider refuses this deployment's own application, not the customer's
+    credential. Status FAILED_PRECONDITION.
+
+        {"reason": "PROVIDER_MISCONFIGURED", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_PROVIDER_CONFLICT: _ErrorReason.ValueType  # 31
+    """The provider will not do it because of something else in its account, e.g.
+    a thing that is in use. Status FAILED_PRECONDITION.
+
+        {"reason": "PROVIDER_CONFLICT", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_OAUTH_STATE_INVALID: _ErrorReason.ValueType  # 32
+    """A consent came back that was not begun in this browser session, that was
+    begun too long ago, or that came back before. Status INVALID_ARGUMENT.
+
+        {"reason": "OAUTH_STATE_INVALID", "domain": "tenantvault", "metadata": {}}
+    """
+    ERROR_REASON_CONSENT_DENIED: _ErrorReason.ValueType  # 33
+    """The person did not give their consent. Status FAILED_PRECONDITION.
+
+        {"reason": "CONSENT_DENIED", "domain": "tenantvault", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. It travels by name in google.rpc.ErrorInfo.reason, with
@@ -354,5 +383,34 @@ ERROR_REASON_KEY_NOT_EVERYWHERE: ErrorReason.ValueType  # 28
 the new key yet. Status FAILED_PRECONDITION.
 
     {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_REAUTH_REQUIRED: ErrorReason.ValueType  # 29
+"""The consent that a person gave is over: they have to give it anew. Status
+FAILED_PRECONDITION.
+
+    {"reason": "REAUTH_REQUIRED", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_PROVIDER_MISCONFIGURED: ErrorReason.ValueType  # 30
+"""The provider refuses this deployment's own application, not the customer's
+credential. Status FAILED_PRECONDITION.
+
+    {"reason": "PROVIDER_MISCONFIGURED", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_PROVIDER_CONFLICT: ErrorReason.ValueType  # 31
+"""The provider will not do it because of something else in its account, e.g.
+a thing that is in use. Status FAILED_PRECONDITION.
+
+    {"reason": "PROVIDER_CONFLICT", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_OAUTH_STATE_INVALID: ErrorReason.ValueType  # 32
+"""A consent came back that was not begun in this browser session, that was
+begun too long ago, or that came back before. Status INVALID_ARGUMENT.
+
+    {"reason": "OAUTH_STATE_INVALID", "domain": "tenantvault", "metadata": {}}
+"""
+ERROR_REASON_CONSENT_DENIED: ErrorReason.ValueType  # 33
+"""The person did not give their consent. Status FAILED_PRECONDITION.
+
+    {"reason": "CONSENT_DENIED", "domain": "tenantvault", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,33 +22,67 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 from tenantvault.v1 import store_service_pb2 as tenantvault_dot_v1_dot_store__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tenantvault/v1/integration_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\x1a\"tenantvault/v1/store_service.proto\"x\n\x0e\x43onnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"U\n\x0f\x43onnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\"s\n\rVerifyRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"T\n\x0eVerifyResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x89\x01\n#IntegrationServiceDisconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"X\n$IntegrationServiceDisconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\x88\x01\n\"IntegrationServiceReconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"i\n#IntegrationServiceReconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t2\x98\x03\n\x12IntegrationService\x12J\n\x07\x43onnect\x12\x1e.tenantvault.v1.ConnectRequest\x1a\x1f.tenantvault.v1.ConnectResponse\x12G\n\x06Verify\x12\x1d.tenantvault.v1.VerifyRequest\x1a\x1e.tenantvault.v1.VerifyResponse\x12w\n\nDisconnect\x12\x33.tenantvault.v1.IntegrationServiceDisconnectRequest\x1a\x34.tenantvault.v1.IntegrationServiceDisconnectResponse\x12t\n\tReconnect\x12\x32.tenantvault.v1.IntegrationServiceReconnectRequest\x1a\x33.tenantvault.v1.IntegrationServiceReconnectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tenantvault/v1/integration_service.proto\x12\x0etenantvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftenantvault/v1/credential.proto\x1a\"tenantvault/v1/store_service.proto\"x\n\x0e\x43onnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"U\n\x0f\x43onnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\"s\n\rVerifyRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"T\n\x0eVerifyResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x89\x01\n#IntegrationServiceDisconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"l\n$IntegrationServiceDisconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x12\n\nunreleased\x18\x02 \x03(\t\"\x88\x01\n\"IntegrationServiceReconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"i\n#IntegrationServiceReconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x1a\n\x18\x44\x65scribeProvidersRequest\"S\n\x19\x44\x65scribeProvidersResponse\x12\x36\n\tproviders\x18\x01 \x03(\x0b\x32#.tenantvault.v1.ProviderDescription\"\xef\x01\n\x13ProviderDescription\x12*\n\x08provider\x18\x01 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12\x30\n\x06\x66ields\x18\x04 \x03(\x0b\x32 .tenantvault.v1.FieldDescription\x12\x13\n\x0b\x63onsole_url\x18\x05 \x01(\t\x12\x0c\n\x04next\x18\x06 \x01(\t\x12\x12\n\nby_consent\x18\x07 \x01(\x08\x12\x10\n\x08\x61sks_for\x18\x08 \x03(\t\x12\x11\n\tavailable\x18\t \x01(\x08\"\xba\x01\n\x10\x46ieldDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x0f\n\x07pattern\x18\x05 \x01(\t\x12\x13\n\x0bplaceholder\x18\x06 \x01(\t\x12\x0c\n\x04hint\x18\x07 \x01(\t\x12\x10\n\x08help_url\x18\x08 \x01(\t\x12\x0f\n\x07\x63hoices\x18\t \x03(\t\x12\x10\n\x08\x61\x64vanced\x18\n \x01(\x08\"W\n\x15TestCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\"}\n\x16TestCredentialResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\r\n\x05\x66ield\x18\x06 \x01(\t\"\x88\x01\n\x11StartOAuthRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07session\x18\x03 \x01(\t\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"/\n\x12StartOAuthResponse\x12\x19\n\x11\x61uthorization_url\x18\x01 \x01(\t\"\xbf\x01\n\x12\x46inishOAuthRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x12\n\x05state\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x11\n\x04\x63ode\x18\x05 \x01(\tB\x03\x80\x01\x01\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12&\n\x06origin\x18\x07 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"i\n\x13\x46inishOAuthResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\"\x84\x01\n\x19RefreshAccessTokenRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12+\n\x08min_life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x1aRefreshAccessTokenResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x17RotateCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"L\n\x18RotateCredentialResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration2\xe4\x07\n\x12IntegrationService\x12J\n\x07\x43onnect\x12\x1e.tenantvault.v1.ConnectRequest\x1a\x1f.tenantvault.v1.ConnectResponse\x12G\n\x06Verify\x12\x1d.tenantvault.v1.VerifyRequest\x1a\x1e.tenantvault.v1.VerifyResponse\x12w\n\nDisconnect\x12\x33.tenantvault.v1.IntegrationServiceDisconnectRequest\x1a\x34.tenantvault.v1.IntegrationServiceDisconnectResponse\x12t\n\tReconnect\x12\x32.tenantvault.v1.IntegrationServiceReconnectRequest\x1a\x33.tenantvault.v1.IntegrationServiceReconnectResponse\x12h\n\x11\x44\x65scribeProviders\x12(.tenantvault.v1.DescribeProvidersRequest\x1a).tenantvault.v1.DescribeProvidersResponse\x12_\n\x0eTestCredential\x12%.tenantvault.v1.TestCredentialRequest\x1a&.tenantvault.v1.TestCredentialResponse\x12S\n\nStartOAuth\x12!.tenantvault.v1.StartOAuthRequest\x1a\".tenantvault.v1.StartOAuthResponse\x12V\n\x0b\x46inishOAuth\x12\".tenantvault.v1.FinishOAuthRequest\x1a#.tenantvault.v1.FinishOAuthResponse\x12k\n\x12RefreshAccessToken\x12).tenantvault.v1.RefreshAccessTokenRequest\x1a*.tenantvault.v1.RefreshAccessTokenResponse\x12\x65\n\x10RotateCredential\x12\'.tenantvault.v1.RotateCredentialRequest\x1a(.tenantvault.v1.RotateCredentialResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantvault.v1.integration_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONNECTREQUEST']._serialized_start=129
-  _globals['_CONNECTREQUEST']._serialized_end=249
-  _globals['_CONNECTRESPONSE']._serialized_start=251
-  _globals['_CONNECTRESPONSE']._serialized_end=336
-  _globals['_VERIFYREQUEST']._serialized_start=338
-  _globals['_VERIFYREQUEST']._serialized_end=453
-  _globals['_VERIFYRESPONSE']._serialized_start=455
-  _globals['_VERIFYRESPONSE']._serialized_end=539
-  _globals['_INTEGRATIONSERVICEDISCONNECTREQUEST']._serialized_start=542
-  _globals['_INTEGRATIONSERVICEDISCONNECTREQUEST']._serialized_end=679
-  _globals['_INTEGRATIONSERVICEDISCONNECTRESPONSE']._serialized_start=681
-  _globals['_INTEGRATIONSERVICEDISCONNECTRESPONSE']._serialized_end=769
-  _globals['_INTEGRATIONSERVICERECONNECTREQUEST']._serialized_start=772
-  _globals['_INTEGRATIONSERVICERECONNECTREQUEST']._serialized_end=908
-  _globals['_INTEGRATIONSERVICERECONNECTRESPONSE']._serialized_start=910
-  _globals['_INTEGRATIONSERVICERECONNECTRESPONSE']._serialized_end=1015
-  _globals['_INTEGRATIONSERVICE']._serialized_start=1018
-  _globals['_INTEGRATIONSERVICE']._serialized_end=1426
+  _globals['_FINISHOAUTHREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_FINISHOAUTHREQUEST'].fields_by_name['state']._serialized_options = b'\200\001\001'
+  _globals['_FINISHOAUTHREQUEST'].fields_by_name['code']._loaded_options = None
+  _globals['_FINISHOAUTHREQUEST'].fields_by_name['code']._serialized_options = b'\200\001\001'
+  _globals['_CONNECTREQUEST']._serialized_start=194
+  _globals['_CONNECTREQUEST']._serialized_end=314
+  _globals['_CONNECTRESPONSE']._serialized_start=316
+  _globals['_CONNECTRESPONSE']._serialized_end=401
+  _globals['_VERIFYREQUEST']._serialized_start=403
+  _globals['_VERIFYREQUEST']._serialized_end=518
+  _globals['_VERIFYRESPONSE']._serialized_start=520
+  _globals['_VERIFYRESPONSE']._serialized_end=604
+  _globals['_INTEGRATIONSERVICEDISCONNECTREQUEST']._serialized_start=607
+  _globals['_INTEGRATIONSERVICEDISCONNECTREQUEST']._serialized_end=744
+  _globals['_INTEGRATIONSERVICEDISCONNECTRESPONSE']._serialized_start=746
+  _globals['_INTEGRATIONSERVICEDISCONNECTRESPONSE']._serialized_end=854
+  _globals['_INTEGRATIONSERVICERECONNECTREQUEST']._serialized_start=857
+  _globals['_INTEGRATIONSERVICERECONNECTREQUEST']._serialized_end=993
+  _globals['_INTEGRATIONSERVICERECONNECTRESPONSE']._serialized_start=995
+  _globals['_INTEGRATIONSERVICERECONNECTRESPONSE']._serialized_end=1100
+  _globals['_DESCRIBEPROVIDERSREQUEST']._serialized_start=1102
+  _globals['_DESCRIBEPROVIDERSREQUEST']._serialized_end=1128
+  _globals['_DESCRIBEPROVIDERSRESPONSE']._serialized_start=1130
+  _globals['_DESCRIBEPROVIDERSRESPONSE']._serialized_end=1213
+  _globals['_PROVIDERDESCRIPTION']._serialized_start=1216
+  _globals['_PROVIDERDESCRIPTION']._serialized_end=1455
+  _globals['_FIELDDESCRIPTION']._serialized_start=1458
+  _globals['_FIELDDESCRIPTION']._serialized_end=1644
+  _globals['_TESTCREDENTIALREQUEST']._serialized_start=1646
+  _globals['_TESTCREDENTIALREQUEST']._serialized_end=1733
+  _globals['_TESTCREDENTIALRESPONSE']._serialized_start=1735
+  _globals['_TESTCREDENTIALRESPONSE']._serialized_end=1860
+  _globals['_STARTOAUTHREQUEST']._serialized_start=1863
+  _globals['_STARTOAUTHREQUEST']._serialized_end=1999
+  _globals['_STARTOAUTHRESPONSE']._serialized_start=2001
+  _globals['_STARTOAUTHRESPONSE']._serialized_end=2048
+  _globals['_FINISHOAUTHREQUEST']._serialized_start=2051
+  _globals['_FINISHOAUTHREQUEST']._serialized_end=2242
+  _globals['_FINISHOAUTHRESPONSE']._serialized_start=2244
+  _globals['_FINISHOAUTHRESPONSE']._serialized_end=2349
+  _globals['_REFRESHACCESSTOKENREQUEST']._serialized_start=2352
+  _globals['_REFRESHACCESSTOKENREQUEST']._serialized_end=2484
+  _globals['_REFRESHACCESSTOKENRESPONSE']._serialized_start=2486
+  _globals['_REFRESHACCESSTOKENRESPONSE']._serialized_end=2562
+  _globals['_ROTATECREDENTIALREQUEST']._serialized_start=2564
+  _globals['_ROTATECREDENTIALREQUEST']._serialized_end=2689
+  _globals['_ROTATECREDENTIALRESPONSE']._serialized_start=2691
+  _globals['_ROTATECREDENTIALRESPONSE']._serialized_end=2767
+  _globals['_INTEGRATIONSERVICE']._serialized_start=2770
+  _globals['_INTEGRATIONSERVICE']._serialized_end=3766
 # @@protoc_insertion_point(module_scope)

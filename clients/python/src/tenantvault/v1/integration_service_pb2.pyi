@@ -5,7 +5,9 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from tenantvault.v1 import credential_pb2 as _credential_pb2
 from tenantvault.v1 import store_service_pb2 as _store_service_pb2
@@ -198,20 +200,26 @@ class IntegrationServiceDisconnectResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INTEGRATION_FIELD_NUMBER: _builtins.int
+    UNRELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def integration(self) -> _credential_pb2.Integration:
-        """Output only. The integration as it is now.
-        Next unused field number: 2
+        """Output only. The integration as it is now."""
+
+    @_builtins.property
+    def unreleased(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What could not be released at the provider, a sentence each.
+        Next unused field number: 3
         """
 
     def __init__(
         self,
         *,
         integration: _credential_pb2.Integration | None = ...,
+        unreleased: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "unreleased", b"unreleased"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,3 +292,523 @@ class IntegrationServiceReconnectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IntegrationServiceReconnectResponse: _TypeAlias = IntegrationServiceReconnectResponse  # noqa: Y015
+
+@_typing.final
+class DescribeProvidersRequest(_message.Message):
+    """The request of DescribeProviders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeProvidersRequest: _TypeAlias = DescribeProvidersRequest  # noqa: Y015
+
+@_typing.final
+class DescribeProvidersResponse(_message.Message):
+    """The response of DescribeProviders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderDescription]:
+        """Output only. In the order of Provider.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        providers: _abc.Iterable[Global___ProviderDescription] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["providers", b"providers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeProvidersResponse: _TypeAlias = DescribeProvidersResponse  # noqa: Y015
+
+@_typing.final
+class ProviderDescription(_message.Message):
+    """A provider, as a form shows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    CONSOLE_URL_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    BY_CONSENT_FIELD_NUMBER: _builtins.int
+    ASKS_FOR_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    provider: _credential_pb2.Provider.ValueType
+    """Output only. The provider."""
+    title: _builtins.str
+    """Output only. Its name for people."""
+    summary: _builtins.str
+    """Output only. What it is used for, a sentence."""
+    console_url: _builtins.str
+    """Output only. Where the customer finds these things at the provider."""
+    next: _builtins.str
+    """Output only. What happens after a connect, a sentence."""
+    by_consent: _builtins.bool
+    """Output only. It is connected by consent on the provider's own page:
+    StartOAuth.
+    """
+    available: _builtins.bool
+    """Output only. This deployment can connect it.
+    Next unused field number: 10
+    """
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldDescription]:
+        """Output only. What the customer types in, in the order of a form; empty for
+        a provider that is connected by consent.
+        """
+
+    @_builtins.property
+    def asks_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the consent asks for, a sentence each."""
+
+    def __init__(
+        self,
+        *,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        title: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        fields: _abc.Iterable[Global___FieldDescription] | None = ...,
+        console_url: _builtins.str = ...,
+        next: _builtins.str = ...,
+        by_consent: _builtins.bool = ...,
+        asks_for: _abc.Iterable[_builtins.str] | None = ...,
+        available: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_for", b"asks_for", "available", b"available", "by_consent", b"by_consent", "console_url", b"console_url", "fields", b"fields", "next", b"next", "provider", b"provider", "summary", b"summary", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderDescription: _TypeAlias = ProviderDescription  # noqa: Y015
+
+@_typing.final
+class FieldDescription(_message.Message):
+    """One field of a credential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    PLACEHOLDER_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
+    HELP_URL_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    ADVANCED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Output only. Its name in the credential's message, e.g. `api_key`."""
+    label: _builtins.str
+    """Output only. Its name for people."""
+    required: _builtins.bool
+    """Output only. A connect needs it."""
+    secret: _builtins.bool
+    """Output only. It is not shown."""
+    pattern: _builtins.str
+    """Output only. What the whole of a value matches, a regular expression that
+    JavaScript and Python read alike.
+    """
+    placeholder: _builtins.str
+    """Output only. How a value begins, or an example."""
+    hint: _builtins.str
+    """Output only. What to give, a sentence."""
+    help_url: _builtins.str
+    """Output only. Where it is found or explained."""
+    advanced: _builtins.bool
+    """Output only. Few customers need it.
+    Next unused field number: 11
+    """
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The values to choose from, the default first; empty for text."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        label: _builtins.str = ...,
+        required: _builtins.bool = ...,
+        secret: _builtins.bool = ...,
+        pattern: _builtins.str = ...,
+        placeholder: _builtins.str = ...,
+        hint: _builtins.str = ...,
+        help_url: _builtins.str = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+        advanced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advanced", b"advanced", "choices", b"choices", "help_url", b"help_url", "hint", b"hint", "label", b"label", "name", b"name", "pattern", b"pattern", "placeholder", b"placeholder", "required", b"required", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldDescription: _TypeAlias = FieldDescription  # noqa: Y015
+
+@_typing.final
+class TestCredentialRequest(_message.Message):
+    """The request of TestCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    @_builtins.property
+    def credential(self) -> _credential_pb2.Credential:
+        """Required. What the customer typed in; its kind tells the provider.
+        Next unused field number: 3
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        credential: _credential_pb2.Credential | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "org_id", b"org_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestCredentialRequest: _TypeAlias = TestCredentialRequest  # noqa: Y015
+
+@_typing.final
+class TestCredentialResponse(_message.Message):
+    """The response of TestCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.bool
+    """Output only. The provider accepts it."""
+    account: _builtins.str
+    """Output only. What the provider calls the account."""
+    reason: _builtins.str
+    """Output only. The name of the ErrorReason of a refusal."""
+    message: _builtins.str
+    """Output only. The sentence of a refusal."""
+    field: _builtins.str
+    """Output only. The field to mend, e.g. `api_key`; empty for none.
+    Next unused field number: 7
+    """
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the customer should know although it works."""
+
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        account: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "field", b"field", "message", b"message", "reason", b"reason", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestCredentialResponse: _TypeAlias = TestCredentialResponse  # noqa: Y015
+
+@_typing.final
+class StartOAuthRequest(_message.Message):
+    """The request of StartOAuth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    session: _builtins.str
+    """Required. What names the browser session; at most 256 bytes. FinishOAuth
+    must come with the same.
+    """
+    @_builtins.property
+    def origin(self) -> _store_service_pb2.Origin:
+        """Optional. On whose behalf. FinishOAuth must come with the same.
+        Next unused field number: 5
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        session: _builtins.str = ...,
+        origin: _store_service_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "origin", b"origin", "provider", b"provider", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartOAuthRequest: _TypeAlias = StartOAuthRequest  # noqa: Y015
+
+@_typing.final
+class StartOAuthResponse(_message.Message):
+    """The response of StartOAuth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORIZATION_URL_FIELD_NUMBER: _builtins.int
+    authorization_url: _builtins.str
+    """Output only. The provider's page, for ten minutes.
+    Next unused field number: 2
+    """
+    def __init__(
+        self,
+        *,
+        authorization_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization_url", b"authorization_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartOAuthResponse: _TypeAlias = StartOAuthResponse  # noqa: Y015
+
+@_typing.final
+class FinishOAuthRequest(_message.Message):
+    """The request of FinishOAuth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    session: _builtins.str
+    """Required. What names the browser session."""
+    state: _builtins.str
+    """Required. The `state` that came back."""
+    code: _builtins.str
+    """Required unless `error` is. The `code` that came back."""
+    error: _builtins.str
+    """Optional. The `error` that came back instead, e.g. `access_denied`."""
+    @_builtins.property
+    def origin(self) -> _store_service_pb2.Origin:
+        """Optional. On whose behalf.
+        Next unused field number: 8
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        session: _builtins.str = ...,
+        state: _builtins.str = ...,
+        code: _builtins.str = ...,
+        error: _builtins.str = ...,
+        origin: _store_service_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "error", b"error", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "session", b"session", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishOAuthRequest: _TypeAlias = FinishOAuthRequest  # noqa: Y015
+
+@_typing.final
+class FinishOAuthResponse(_message.Message):
+    """The response of FinishOAuth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def integration(self) -> _credential_pb2.Integration:
+        """Output only. The integration as it is now."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the customer should know although it worked."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The scopes that were granted.
+        Next unused field number: 4
+        """
+
+    def __init__(
+        self,
+        *,
+        integration: _credential_pb2.Integration | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "scopes", b"scopes", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishOAuthResponse: _TypeAlias = FinishOAuthResponse  # noqa: Y015
+
+@_typing.final
+class RefreshAccessTokenRequest(_message.Message):
+    """The request of RefreshAccessToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MIN_LIFE_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    @_builtins.property
+    def min_life(self) -> _duration_pb2.Duration:
+        """Optional. How long the token must last; one minute when it is absent, at
+        most half an hour.
+        Next unused field number: 4
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        min_life: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_life", b"min_life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_life", b"min_life", "org_id", b"org_id", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshAccessTokenRequest: _TypeAlias = RefreshAccessTokenRequest  # noqa: Y015
+
+@_typing.final
+class RefreshAccessTokenResponse(_message.Message):
+    """The response of RefreshAccessToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the stored access token ends.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshAccessTokenResponse: _TypeAlias = RefreshAccessTokenResponse  # noqa: Y015
+
+@_typing.final
+class RotateCredentialRequest(_message.Message):
+    """The request of RotateCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    @_builtins.property
+    def origin(self) -> _store_service_pb2.Origin:
+        """Optional. On whose behalf.
+        Next unused field number: 4
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        origin: _store_service_pb2.Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "origin", b"origin", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateCredentialRequest: _TypeAlias = RotateCredentialRequest  # noqa: Y015
+
+@_typing.final
+class RotateCredentialResponse(_message.Message):
+    """The response of RotateCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def integration(self) -> _credential_pb2.Integration:
+        """Output only. The integration as it is now.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        integration: _credential_pb2.Integration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateCredentialResponse: _TypeAlias = RotateCredentialResponse  # noqa: Y015

@@ -56,6 +56,36 @@ class IntegrationServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectResponse.FromString,
                 _registered_method=True)
+        self.DescribeProviders = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/DescribeProviders',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersResponse.FromString,
+                _registered_method=True)
+        self.TestCredential = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/TestCredential',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialResponse.FromString,
+                _registered_method=True)
+        self.StartOAuth = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/StartOAuth',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthResponse.FromString,
+                _registered_method=True)
+        self.FinishOAuth = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/FinishOAuth',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthResponse.FromString,
+                _registered_method=True)
+        self.RefreshAccessToken = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/RefreshAccessToken',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenResponse.FromString,
+                _registered_method=True)
+        self.RotateCredential = channel.unary_unary(
+                '/tenantvault.v1.IntegrationService/RotateCredential',
+                request_serializer=tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialResponse.FromString,
+                _registered_method=True)
 
 
 class IntegrationServiceServicer(object):
@@ -81,15 +111,61 @@ class IntegrationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Disconnect(self, request, context):
-        """Makes the credential unreadable; what was provisioned stays, for
-        Reconnect.
+        """Makes the credential unreadable and releases at the provider what was made
+        there, as far as that can be done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reconnect(self, request, context):
-        """Makes a disconnected credential readable again and tests it.
+        """Makes a disconnected credential readable again, tests it, and makes again
+        what the disconnect released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeProviders(self, request, context):
+        """Describes the providers: what a form asks for, and how it is explained.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestCredential(self, request, context):
+        """Tests a credential with its provider. Nothing is stored or changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartOAuth(self, request, context):
+        """Begins a connect with a provider that asks the person for consent: where
+        the browser is to be sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishOAuth(self, request, context):
+        """Ends that connect with what the provider's page sent back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshAccessToken(self, request, context):
+        """Makes sure that the stored access token lasts for a while. Many calls at
+        once ask the provider once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateCredential(self, request, context):
+        """Begins to replace the credential by a new one that the provider issues. The
+        old one works until the overlap ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +193,36 @@ def add_IntegrationServiceServicer_to_server(servicer, server):
                     servicer.Reconnect,
                     request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectResponse.SerializeToString,
+            ),
+            'DescribeProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeProviders,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersResponse.SerializeToString,
+            ),
+            'TestCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestCredential,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialResponse.SerializeToString,
+            ),
+            'StartOAuth': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartOAuth,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthResponse.SerializeToString,
+            ),
+            'FinishOAuth': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishOAuth,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthResponse.SerializeToString,
+            ),
+            'RefreshAccessToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshAccessToken,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenResponse.SerializeToString,
+            ),
+            'RotateCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCredential,
+                    request_deserializer=tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +335,168 @@ class IntegrationService(object):
             '/tenantvault.v1.IntegrationService/Reconnect',
             tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectRequest.SerializeToString,
             tenantvault_dot_v1_dot_integration__service__pb2.IntegrationServiceReconnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/DescribeProviders',
+            tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.DescribeProvidersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/TestCredential',
+            tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.TestCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartOAuth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/StartOAuth',
+            tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.StartOAuthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishOAuth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/FinishOAuth',
+            tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.FinishOAuthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshAccessToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/RefreshAccessToken',
+            tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.RefreshAccessTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationService/RotateCredential',
+            tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialRequest.SerializeToString,
+            tenantvault_dot_v1_dot_integration__service__pb2.RotateCredentialResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,11 +45,31 @@ class IntegrationServiceStub:
     answer. When the provider cannot be asked, nothing changes.
     """
     Disconnect: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.IntegrationServiceDisconnectRequest, _integration_service_pb2.IntegrationServiceDisconnectResponse]
-    """Makes the credential unreadable; what was provisioned stays, for
-    Reconnect.
+    """Makes the credential unreadable and releases at the provider what was made
+    there, as far as that can be done.
     """
     Reconnect: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.IntegrationServiceReconnectRequest, _integration_service_pb2.IntegrationServiceReconnectResponse]
-    """Makes a disconnected credential readable again and tests it."""
+    """Makes a disconnected credential readable again, tests it, and makes again
+    what the disconnect released.
+    """
+    DescribeProviders: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.DescribeProvidersRequest, _integration_service_pb2.DescribeProvidersResponse]
+    """Describes the providers: what a form asks for, and how it is explained."""
+    TestCredential: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.TestCredentialRequest, _integration_service_pb2.TestCredentialResponse]
+    """Tests a credential with its provider. Nothing is stored or changed."""
+    StartOAuth: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.StartOAuthRequest, _integration_service_pb2.StartOAuthResponse]
+    """Begins a connect with a provider that asks the person for consent: where
+    the browser is to be sent.
+    """
+    FinishOAuth: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.FinishOAuthRequest, _integration_service_pb2.FinishOAuthResponse]
+    """Ends that connect with what the provider's page sent back."""
+    RefreshAccessToken: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.RefreshAccessTokenRequest, _integration_service_pb2.RefreshAccessTokenResponse]
+    """Makes sure that the stored access token lasts for a while. Many calls at
+    once ask the provider once.
+    """
+    RotateCredential: _grpc.UnaryUnaryMultiCallable[_integration_service_pb2.RotateCredentialRequest, _integration_service_pb2.RotateCredentialResponse]
+    """Begins to replace the credential by a new one that the provider issues. The
+    old one works until the overlap ends.
+    """
 
 @_typing.type_check_only
 class IntegrationServiceAsyncStub(IntegrationServiceStub):
@@ -68,11 +88,31 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     answer. When the provider cannot be asked, nothing changes.
     """
     Disconnect: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.IntegrationServiceDisconnectRequest, _integration_service_pb2.IntegrationServiceDisconnectResponse]  # type: ignore[assignment]
-    """Makes the credential unreadable; what was provisioned stays, for
-    Reconnect.
+    """Makes the credential unreadable and releases at the provider what was made
+    there, as far as that can be done.
     """
     Reconnect: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.IntegrationServiceReconnectRequest, _integration_service_pb2.IntegrationServiceReconnectResponse]  # type: ignore[assignment]
-    """Makes a disconnected credential readable again and tests it."""
+    """Makes a disconnected credential readable again, tests it, and makes again
+    what the disconnect released.
+    """
+    DescribeProviders: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.DescribeProvidersRequest, _integration_service_pb2.DescribeProvidersResponse]  # type: ignore[assignment]
+    """Describes the providers: what a form asks for, and how it is explained."""
+    TestCredential: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.TestCredentialRequest, _integration_service_pb2.TestCredentialResponse]  # type: ignore[assignment]
+    """Tests a credential with its provider. Nothing is stored or changed."""
+    StartOAuth: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.StartOAuthRequest, _integration_service_pb2.StartOAuthResponse]  # type: ignore[assignment]
+    """Begins a connect with a provider that asks the person for consent: where
+    the browser is to be sent.
+    """
+    FinishOAuth: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.FinishOAuthRequest, _integration_service_pb2.FinishOAuthResponse]  # type: ignore[assignment]
+    """Ends that connect with what the provider's page sent back."""
+    RefreshAccessToken: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.RefreshAccessTokenRequest, _integration_service_pb2.RefreshAccessTokenResponse]  # type: ignore[assignment]
+    """Makes sure that the stored access token lasts for a while. Many calls at
+    once ask the provider once.
+    """
+    RotateCredential: _aio.UnaryUnaryMultiCallable[_integration_service_pb2.RotateCredentialRequest, _integration_service_pb2.RotateCredentialResponse]  # type: ignore[assignment]
+    """Begins to replace the credential by a new one that the provider issues. The
+    old one works until the overlap ends.
+    """
 
 class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Connects orgs with providers: the provider service's face towards the
@@ -106,8 +146,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_service_pb2.IntegrationServiceDisconnectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_integration_service_pb2.IntegrationServiceDisconnectResponse, _abc.Awaitable[_integration_service_pb2.IntegrationServiceDisconnectResponse]]:
-        """Makes the credential unreadable; what was provisioned stays, for
-        Reconnect.
+        """Makes the credential unreadable and releases at the provider what was made
+        there, as far as that can be done.
         """
 
     @_abc_1.abstractmethod
@@ -116,6 +156,62 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_service_pb2.IntegrationServiceReconnectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_integration_service_pb2.IntegrationServiceReconnectResponse, _abc.Awaitable[_integration_service_pb2.IntegrationServiceReconnectResponse]]:
-        """Makes a disconnected credential readable again and tests it."""
+        """Makes a disconnected credential readable again, tests it, and makes again
+        what the disconnect released.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeProviders(
+        self,
+        request: _integration_service_pb2.DescribeProvidersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.DescribeProvidersResponse, _abc.Awaitable[_integration_service_pb2.DescribeProvidersResponse]]:
+        """Describes the providers: what a form asks for, and how it is explained."""
+
+    @_abc_1.abstractmethod
+    def TestCredential(
+        self,
+        request: _integration_service_pb2.TestCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.TestCredentialResponse, _abc.Awaitable[_integration_service_pb2.TestCredentialResponse]]:
+        """Tests a credential with its provider. Nothing is stored or changed."""
+
+    @_abc_1.abstractmethod
+    def StartOAuth(
+        self,
+        request: _integration_service_pb2.StartOAuthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.StartOAuthResponse, _abc.Awaitable[_integration_service_pb2.StartOAuthResponse]]:
+        """Begins a connect with a provider that asks the person for consent: where
+        the browser is to be sent.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishOAuth(
+        self,
+        request: _integration_service_pb2.FinishOAuthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.FinishOAuthResponse, _abc.Awaitable[_integration_service_pb2.FinishOAuthResponse]]:
+        """Ends that connect with what the provider's page sent back."""
+
+    @_abc_1.abstractmethod
+    def RefreshAccessToken(
+        self,
+        request: _integration_service_pb2.RefreshAccessTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.RefreshAccessTokenResponse, _abc.Awaitable[_integration_service_pb2.RefreshAccessTokenResponse]]:
+        """Makes sure that the stored access token lasts for a while. Many calls at
+        once ask the provider once.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateCredential(
+        self,
+        request: _integration_service_pb2.RotateCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_service_pb2.RotateCredentialResponse, _abc.Awaitable[_integration_service_pb2.RotateCredentialResponse]]:
+        """Begins to replace the credential by a new one that the provider issues. The
+        old one works until the overlap ends.
+        """
 
 def add_IntegrationServiceServicer_to_server(servicer: IntegrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

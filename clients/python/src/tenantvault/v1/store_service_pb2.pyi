@@ -7,7 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tenantvault.v1 import credential_pb2 as _credential_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Task:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_UNSPECIFIED: _Task.ValueType  # 0
+    """This value is unused and invalid."""
+    TASK_VERIFY: _Task.ValueType  # 1
+    """Ask the provider whether the credential is still good."""
+    TASK_REFRESH: _Task.ValueType  # 2
+    """Get a new access token before the one in use ends."""
+    TASK_ROTATE: _Task.ValueType  # 3
+    """Replace the credential by a new one."""
+
+class Task(_Task, metaclass=_TaskEnumTypeWrapper):
+    """What is done for an integration again and again."""
+
+TASK_UNSPECIFIED: Task.ValueType  # 0
+"""This value is unused and invalid."""
+TASK_VERIFY: Task.ValueType  # 1
+"""Ask the provider whether the credential is still good."""
+TASK_REFRESH: Task.ValueType  # 2
+"""Get a new access token before the one in use ends."""
+TASK_ROTATE: Task.ValueType  # 3
+"""Replace the credential by a new one."""
+Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class Origin(_message.Message):
@@ -123,6 +153,9 @@ class RegisterResourcesRequest(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     LEASE_OWNER_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
@@ -132,8 +165,9 @@ class RegisterResourcesRequest(_message.Message):
     lease_owner: _builtins.str
     """Optional. The owner of the lease under which the caller works. When given,
     it must still hold, so that a worker that lost its lease changes nothing.
-    Next unused field number: 7
     """
+    account: _builtins.str
+    """Optional. What the provider calls the account."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[_credential_pb2.Resource]:
         """Required. Everything that is provisioned now; what the org had before with
@@ -144,6 +178,19 @@ class RegisterResourcesRequest(_message.Message):
     def origin(self) -> Global___Origin:
         """Optional. On whose behalf."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. What the customer should know although it works; at most 20
+        sentences.
+        """
+
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """Optional. The work that is to be done for the integration from now on: one
+        for each task. Absent: what was scheduled stays.
+        Next unused field number: 10
+        """
+
     def __init__(
         self,
         *,
@@ -153,14 +200,78 @@ class RegisterResourcesRequest(_message.Message):
         resources: _abc.Iterable[_credential_pb2.Resource] | None = ...,
         origin: Global___Origin | None = ...,
         lease_owner: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        account: _builtins.str = ...,
+        schedule: Global___Schedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_owner", b"lease_owner", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "resources", b"resources", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "lease_owner", b"lease_owner", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "resources", b"resources", "schedule", b"schedule", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterResourcesRequest: _TypeAlias = RegisterResourcesRequest  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    """All of an integration's work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def work(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledWork]:
+        """Optional. Each task at most once; a task that is not here is not done.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        work: _abc.Iterable[Global___ScheduledWork] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class ScheduledWork(_message.Message):
+    """One task of an integration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    DUE_IN_FIELD_NUMBER: _builtins.int
+    BY_HAND_FIELD_NUMBER: _builtins.int
+    task: Global___Task.ValueType
+    """Required. What is to be done."""
+    by_hand: _builtins.bool
+    """Optional. It has to be done by the customer: it is shown when it is due,
+    and no worker gets it.
+    Next unused field number: 4
+    """
+    @_builtins.property
+    def due_in(self) -> _duration_pb2.Duration:
+        """Required. When it is due for the first time: at most ten years from now."""
+
+    def __init__(
+        self,
+        *,
+        task: Global___Task.ValueType = ...,
+        due_in: _duration_pb2.Duration | None = ...,
+        by_hand: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_in", b"due_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hand", b"by_hand", "due_in", b"due_in", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledWork: _TypeAlias = ScheduledWork  # noqa: Y015
 
 @_typing.final
 class RegisterResourcesResponse(_message.Message):
@@ -199,6 +310,9 @@ class RecordVerificationRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
@@ -209,10 +323,20 @@ class RecordVerificationRequest(_message.Message):
     """
     error: _builtins.str
     """Optional. The sentence of a refusal. Empty: the provider said yes."""
+    reason: _builtins.str
+    """Optional. The name of the ErrorReason of a refusal."""
+    account: _builtins.str
+    """Optional. What the provider calls the account. Empty: what is known stays.
+    Next unused field number: 9
+    """
     @_builtins.property
     def origin(self) -> Global___Origin:
-        """Optional. On whose behalf.
-        Next unused field number: 6
+        """Optional. On whose behalf."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. What the customer should know although it works; at most 20
+        sentences.
         """
 
     def __init__(
@@ -223,10 +347,13 @@ class RecordVerificationRequest(_message.Message):
         version: _builtins.int = ...,
         error: _builtins.str = ...,
         origin: Global___Origin | None = ...,
+        reason: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "error", b"error", "org_id", b"org_id", "origin", b"origin", "provider", b"provider", "reason", b"reason", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,3 +736,418 @@ class ReleaseLeaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseLeaseResponse: _TypeAlias = ReleaseLeaseResponse  # noqa: Y015
+
+@_typing.final
+class RefreshCredentialRequest(_message.Message):
+    """The request of RefreshCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEASE_OWNER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    version: _builtins.int
+    """Required. The version that was refreshed; another than the active one is
+    VERSION_CONFLICT.
+    """
+    lease_owner: _builtins.str
+    """Required. The owner of the lease under which the caller works."""
+    @_builtins.property
+    def credential(self) -> _credential_pb2.Credential:
+        """Required. The credential with the new access token."""
+
+    @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Optional. On whose behalf.
+        Next unused field number: 6
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        credential: _credential_pb2.Credential | None = ...,
+        version: _builtins.int = ...,
+        lease_owner: _builtins.str = ...,
+        origin: Global___Origin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "lease_owner", b"lease_owner", "org_id", b"org_id", "origin", b"origin", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCredentialRequest: _TypeAlias = RefreshCredentialRequest  # noqa: Y015
+
+@_typing.final
+class RefreshCredentialResponse(_message.Message):
+    """The response of RefreshCredential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshCredentialResponse: _TypeAlias = RefreshCredentialResponse  # noqa: Y015
+
+@_typing.final
+class ClaimDueWorkRequest(_message.Message):
+    """The request of ClaimDueWork."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Required. Who wants it: random; at most 64 bytes."""
+    max_items: _builtins.int
+    """Optional. How many; 1 when it is 0, at most 100.
+    Next unused field number: 4
+    """
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Required. How long until others may take it: more than zero, at most five
+        minutes.
+        """
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        max_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "max_items", b"max_items", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimDueWorkRequest: _TypeAlias = ClaimDueWorkRequest  # noqa: Y015
+
+@_typing.final
+class DueWork(_message.Message):
+    """A piece of work that is due."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Output only. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Output only. The provider."""
+    task: Global___Task.ValueType
+    """Output only. What is to be done."""
+    attempts: _builtins.int
+    """Output only. How often it was taken since it last went well, this time
+    included.
+    """
+    progress: _builtins.str
+    """Output only. How far it had come."""
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Since when it is due.
+        Next unused field number: 7
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        task: Global___Task.ValueType = ...,
+        attempts: _builtins.int = ...,
+        progress: _builtins.str = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "due_at", b"due_at", "org_id", b"org_id", "progress", b"progress", "provider", b"provider", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DueWork: _TypeAlias = DueWork  # noqa: Y015
+
+@_typing.final
+class ClaimDueWorkResponse(_message.Message):
+    """The response of ClaimDueWork."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def work(self) -> _containers.RepeatedCompositeFieldContainer[Global___DueWork]:
+        """Output only. What the caller has now.
+        Next unused field number: 2
+        """
+
+    def __init__(
+        self,
+        *,
+        work: _abc.Iterable[Global___DueWork] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimDueWorkResponse: _TypeAlias = ClaimDueWorkResponse  # noqa: Y015
+
+@_typing.final
+class KeepProgressRequest(_message.Message):
+    """The request of KeepProgress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    task: Global___Task.ValueType
+    """Required. The task."""
+    owner: _builtins.str
+    """Required. Who has it."""
+    progress: _builtins.str
+    """Optional. How far it has come; no secret; at most 256 bytes.
+    Next unused field number: 6
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        task: Global___Task.ValueType = ...,
+        owner: _builtins.str = ...,
+        progress: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "owner", b"owner", "progress", b"progress", "provider", b"provider", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepProgressRequest: _TypeAlias = KeepProgressRequest  # noqa: Y015
+
+@_typing.final
+class KeepProgressResponse(_message.Message):
+    """The response of KeepProgress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepProgressResponse: _TypeAlias = KeepProgressResponse  # noqa: Y015
+
+@_typing.final
+class FinishWorkRequest(_message.Message):
+    """The request of FinishWork."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    DUE_IN_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    BY_HAND_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    task: Global___Task.ValueType
+    """Required. The task."""
+    owner: _builtins.str
+    """Required. Who has it."""
+    failed: _builtins.bool
+    """Optional. It did not go well: the count of attempts goes on. Else it begins
+    anew.
+    """
+    progress: _builtins.str
+    """Optional. How far it has come; no secret; at most 256 bytes."""
+    by_hand: _builtins.bool
+    """Optional. From now on the customer has to do it.
+    Next unused field number: 9
+    """
+    @_builtins.property
+    def due_in(self) -> _duration_pb2.Duration:
+        """Required. When it is due again: at most ten years from now."""
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        task: Global___Task.ValueType = ...,
+        owner: _builtins.str = ...,
+        due_in: _duration_pb2.Duration | None = ...,
+        failed: _builtins.bool = ...,
+        progress: _builtins.str = ...,
+        by_hand: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_in", b"due_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hand", b"by_hand", "due_in", b"due_in", "failed", b"failed", "org_id", b"org_id", "owner", b"owner", "progress", b"progress", "provider", b"provider", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishWorkRequest: _TypeAlias = FinishWorkRequest  # noqa: Y015
+
+@_typing.final
+class FinishWorkResponse(_message.Message):
+    """The response of FinishWork."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishWorkResponse: _TypeAlias = FinishWorkResponse  # noqa: Y015
+
+@_typing.final
+class KeepOAuthStateRequest(_message.Message):
+    """The request of KeepOAuthState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    STATE_HASH_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    state_hash: _builtins.bytes
+    """Required. SHA-256 of the state."""
+    binding: _builtins.bytes
+    """Required. SHA-256 of what names the browser session and the person."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Required. How long it is good for: more than zero, at most ten minutes.
+        Next unused field number: 6
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        state_hash: _builtins.bytes = ...,
+        binding: _builtins.bytes = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "duration", b"duration", "org_id", b"org_id", "provider", b"provider", "state_hash", b"state_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepOAuthStateRequest: _TypeAlias = KeepOAuthStateRequest  # noqa: Y015
+
+@_typing.final
+class KeepOAuthStateResponse(_message.Message):
+    """The response of KeepOAuthState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepOAuthStateResponse: _TypeAlias = KeepOAuthStateResponse  # noqa: Y015
+
+@_typing.final
+class UseOAuthStateRequest(_message.Message):
+    """The request of UseOAuthState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    STATE_HASH_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    provider: _credential_pb2.Provider.ValueType
+    """Required. The provider."""
+    state_hash: _builtins.bytes
+    """Required. SHA-256 of the state."""
+    binding: _builtins.bytes
+    """Required. SHA-256 of what names the browser session and the person.
+    Next unused field number: 5
+    """
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        state_hash: _builtins.bytes = ...,
+        binding: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "org_id", b"org_id", "provider", b"provider", "state_hash", b"state_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseOAuthStateRequest: _TypeAlias = UseOAuthStateRequest  # noqa: Y015
+
+@_typing.final
+class UseOAuthStateResponse(_message.Message):
+    """The response of UseOAuthState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseOAuthStateResponse: _TypeAlias = UseOAuthStateResponse  # noqa: Y015

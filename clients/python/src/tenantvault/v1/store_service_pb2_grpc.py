@@ -80,6 +80,36 @@ class IntegrationStoreServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseResponse.FromString,
                 _registered_method=True)
+        self.RefreshCredential = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/RefreshCredential',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialResponse.FromString,
+                _registered_method=True)
+        self.ClaimDueWork = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/ClaimDueWork',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkResponse.FromString,
+                _registered_method=True)
+        self.KeepProgress = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/KeepProgress',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.KeepProgressRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.KeepProgressResponse.FromString,
+                _registered_method=True)
+        self.FinishWork = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/FinishWork',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.FinishWorkRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.FinishWorkResponse.FromString,
+                _registered_method=True)
+        self.KeepOAuthState = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/KeepOAuthState',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateResponse.FromString,
+                _registered_method=True)
+        self.UseOAuthState = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStoreService/UseOAuthState',
+                request_serializer=tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateResponse.FromString,
+                _registered_method=True)
 
 
 class IntegrationStoreServiceServicer(object):
@@ -159,6 +189,53 @@ class IntegrationStoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshCredential(self, request, context):
+        """Writes a refreshed access token into the active version. Nothing else of
+        the version may differ, and the caller must hold the lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimDueWork(self, request, context):
+        """Takes work that is due, over all orgs, the longest due first. What one
+        worker has taken, no other gets before its time is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepProgress(self, request, context):
+        """Notes how far a piece of work has come, for whoever takes it up next.
+        LEASE_HELD when the caller has lost it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishWork(self, request, context):
+        """Gives a piece of work back and says when it is due again. LEASE_HELD when
+        the caller has lost it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepOAuthState(self, request, context):
+        """Keeps the state of an OAuth consent that a person was sent to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UseOAuthState(self, request, context):
+        """Uses up a state, once. One that is unknown, used, too old, of another org
+        or bound to another session is OAUTH_STATE_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntegrationStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -206,6 +283,36 @@ def add_IntegrationStoreServiceServicer_to_server(servicer, server):
                     servicer.ReleaseLease,
                     request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseResponse.SerializeToString,
+            ),
+            'RefreshCredential': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshCredential,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialResponse.SerializeToString,
+            ),
+            'ClaimDueWork': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimDueWork,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkResponse.SerializeToString,
+            ),
+            'KeepProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepProgress,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.KeepProgressRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.KeepProgressResponse.SerializeToString,
+            ),
+            'FinishWork': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishWork,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.FinishWorkRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.FinishWorkResponse.SerializeToString,
+            ),
+            'KeepOAuthState': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepOAuthState,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateResponse.SerializeToString,
+            ),
+            'UseOAuthState': grpc.unary_unary_rpc_method_handler(
+                    servicer.UseOAuthState,
+                    request_deserializer=tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -452,6 +559,168 @@ class IntegrationStoreService(object):
             '/tenantvault.v1.IntegrationStoreService/ReleaseLease',
             tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseRequest.SerializeToString,
             tenantvault_dot_v1_dot_store__service__pb2.ReleaseLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshCredential(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/RefreshCredential',
+            tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.RefreshCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimDueWork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/ClaimDueWork',
+            tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.ClaimDueWorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/KeepProgress',
+            tenantvault_dot_v1_dot_store__service__pb2.KeepProgressRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.KeepProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishWork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/FinishWork',
+            tenantvault_dot_v1_dot_store__service__pb2.FinishWorkRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.FinishWorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepOAuthState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/KeepOAuthState',
+            tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.KeepOAuthStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UseOAuthState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStoreService/UseOAuthState',
+            tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateRequest.SerializeToString,
+            tenantvault_dot_v1_dot_store__service__pb2.UseOAuthStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,28 @@ class IntegrationStoreServiceStub:
     """Gives a lease back early. A lease that is not held by the owner stays as
     it is.
     """
+    RefreshCredential: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.RefreshCredentialRequest, _store_service_pb2.RefreshCredentialResponse]
+    """Writes a refreshed access token into the active version. Nothing else of
+    the version may differ, and the caller must hold the lease.
+    """
+    ClaimDueWork: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.ClaimDueWorkRequest, _store_service_pb2.ClaimDueWorkResponse]
+    """Takes work that is due, over all orgs, the longest due first. What one
+    worker has taken, no other gets before its time is over.
+    """
+    KeepProgress: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.KeepProgressRequest, _store_service_pb2.KeepProgressResponse]
+    """Notes how far a piece of work has come, for whoever takes it up next.
+    LEASE_HELD when the caller has lost it.
+    """
+    FinishWork: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.FinishWorkRequest, _store_service_pb2.FinishWorkResponse]
+    """Gives a piece of work back and says when it is due again. LEASE_HELD when
+    the caller has lost it.
+    """
+    KeepOAuthState: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.KeepOAuthStateRequest, _store_service_pb2.KeepOAuthStateResponse]
+    """Keeps the state of an OAuth consent that a person was sent to."""
+    UseOAuthState: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.UseOAuthStateRequest, _store_service_pb2.UseOAuthStateResponse]
+    """Uses up a state, once. One that is unknown, used, too old, of another org
+    or bound to another session is OAUTH_STATE_INVALID.
+    """
 
 @_typing.type_check_only
 class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
@@ -110,6 +132,28 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ReleaseLeaseRequest, _store_service_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
     """Gives a lease back early. A lease that is not held by the owner stays as
     it is.
+    """
+    RefreshCredential: _aio.UnaryUnaryMultiCallable[_store_service_pb2.RefreshCredentialRequest, _store_service_pb2.RefreshCredentialResponse]  # type: ignore[assignment]
+    """Writes a refreshed access token into the active version. Nothing else of
+    the version may differ, and the caller must hold the lease.
+    """
+    ClaimDueWork: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ClaimDueWorkRequest, _store_service_pb2.ClaimDueWorkResponse]  # type: ignore[assignment]
+    """Takes work that is due, over all orgs, the longest due first. What one
+    worker has taken, no other gets before its time is over.
+    """
+    KeepProgress: _aio.UnaryUnaryMultiCallable[_store_service_pb2.KeepProgressRequest, _store_service_pb2.KeepProgressResponse]  # type: ignore[assignment]
+    """Notes how far a piece of work has come, for whoever takes it up next.
+    LEASE_HELD when the caller has lost it.
+    """
+    FinishWork: _aio.UnaryUnaryMultiCallable[_store_service_pb2.FinishWorkRequest, _store_service_pb2.FinishWorkResponse]  # type: ignore[assignment]
+    """Gives a piece of work back and says when it is due again. LEASE_HELD when
+    the caller has lost it.
+    """
+    KeepOAuthState: _aio.UnaryUnaryMultiCallable[_store_service_pb2.KeepOAuthStateRequest, _store_service_pb2.KeepOAuthStateResponse]  # type: ignore[assignment]
+    """Keeps the state of an OAuth consent that a person was sent to."""
+    UseOAuthState: _aio.UnaryUnaryMultiCallable[_store_service_pb2.UseOAuthStateRequest, _store_service_pb2.UseOAuthStateResponse]  # type: ignore[assignment]
+    """Uses up a state, once. One that is unknown, used, too old, of another org
+    or bound to another session is OAUTH_STATE_INVALID.
     """
 
 class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -203,6 +247,64 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_store_service_pb2.ReleaseLeaseResponse, _abc.Awaitable[_store_service_pb2.ReleaseLeaseResponse]]:
         """Gives a lease back early. A lease that is not held by the owner stays as
         it is.
+        """
+
+    @_abc_1.abstractmethod
+    def RefreshCredential(
+        self,
+        request: _store_service_pb2.RefreshCredentialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.RefreshCredentialResponse, _abc.Awaitable[_store_service_pb2.RefreshCredentialResponse]]:
+        """Writes a refreshed access token into the active version. Nothing else of
+        the version may differ, and the caller must hold the lease.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimDueWork(
+        self,
+        request: _store_service_pb2.ClaimDueWorkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.ClaimDueWorkResponse, _abc.Awaitable[_store_service_pb2.ClaimDueWorkResponse]]:
+        """Takes work that is due, over all orgs, the longest due first. What one
+        worker has taken, no other gets before its time is over.
+        """
+
+    @_abc_1.abstractmethod
+    def KeepProgress(
+        self,
+        request: _store_service_pb2.KeepProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.KeepProgressResponse, _abc.Awaitable[_store_service_pb2.KeepProgressResponse]]:
+        """Notes how far a piece of work has come, for whoever takes it up next.
+        LEASE_HELD when the caller has lost it.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishWork(
+        self,
+        request: _store_service_pb2.FinishWorkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.FinishWorkResponse, _abc.Awaitable[_store_service_pb2.FinishWorkResponse]]:
+        """Gives a piece of work back and says when it is due again. LEASE_HELD when
+        the caller has lost it.
+        """
+
+    @_abc_1.abstractmethod
+    def KeepOAuthState(
+        self,
+        request: _store_service_pb2.KeepOAuthStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.KeepOAuthStateResponse, _abc.Awaitable[_store_service_pb2.KeepOAuthStateResponse]]:
+        """Keeps the state of an OAuth consent that a person was sent to."""
+
+    @_abc_1.abstractmethod
+    def UseOAuthState(
+        self,
+        request: _store_service_pb2.UseOAuthStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_store_service_pb2.UseOAuthStateResponse, _abc.Awaitable[_store_service_pb2.UseOAuthStateResponse]]:
+        """Uses up a state, once. One that is unknown, used, too old, of another org
+        or bound to another session is OAUTH_STATE_INVALID.
         """
 
 def add_IntegrationStoreServiceServicer_to_server(servicer: IntegrationStoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
