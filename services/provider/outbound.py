@@ -57,7 +57,7 @@ class Answer:
     status: int
     json: Any = field(default=None, repr=False)
     retry_after: float | None = None
-    empty: bool = False
+    empty: bool = field(default=False, compare=False)
 
     def definite(self) -> Self:
         """The answer itself, when it is the provider's word.
