@@ -6,12 +6,12 @@ ORG ?= acme
 PROVIDER ?= vapi
 DATA ?= .local
 SECONDS_TO_FUZZ ?= 60
-SCENARIO ?= revocation kills rotation postgres
+SCENARIO ?= revocation kills rotation postgres workers
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run token fetch cli test check format lint types imports proto proto-check unit integration e2e chaos fuzz lock clean
+.PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e chaos fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ proto: $(VENV)/proto/.done ## generate the Python code from the protos
 		--python_out=$(or $(OUT),../clients/python/src) --grpc_python_out=$(or $(OUT),../clients/python/src) \
 		--mypy_out=quiet:$(or $(OUT),../clients/python/src) --mypy_grpc_out=quiet:$(or $(OUT),../clients/python/src) \
 		$$(cd . && ls tenantvault/v1/*.proto)
+
+docs: $(VENV)/.dev ## write docs/providers.md anew from the providers' descriptions
+	@$(BIN)/python -m tests.architecture.provider_docs
 
 proto-check: $(VENV)/.dev $(VENV)/proto/.done ## generated code is what the protos say, and no change breaks a client
 	@$(BIN)/python -m pytest -q tests/architecture/test_proto.py

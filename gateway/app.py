@@ -9,10 +9,12 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from gateway.authentication import AuthenticationMiddleware, Authenticator
+from gateway.consent import GoogleConsent
 from gateway.headers import HostCheck, SecurityHeaders
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.metrics import Metrics
+from gateway.overview import Overview
 from gateway.pages import STATIC, Pages
 from gateway.problems import Refusal, handle
 from gateway.request_log import RequestLog
@@ -22,7 +24,9 @@ from tenantvault.errors import TenantVaultError
 def build(
     *,
     authenticator: Authenticator,
+    overview: Overview,
     integrations: Integrations,
+    google_consent: GoogleConsent,
     pages: Pages,
     health: Health,
     metrics: Metrics,
@@ -35,17 +39,23 @@ def build(
             "/api",
             app=Router(
                 [
-                    Route("/integrations/status", integrations.status, methods=["GET"]),
+                    Route("/integrations/status", overview.status, methods=["GET"]),
+                    Route("/integrations/providers", overview.providers, methods=["GET"]),
                     Route("/integrations/{provider}", integrations.connect, methods=["POST"]),
                     Route("/integrations/{provider}", integrations.disconnect, methods=["DELETE"]),
+                    Route("/integrations/{provider}/test", integrations.test, methods=["POST"]),
                     Route("/integrations/{provider}/verify", integrations.verify, methods=["POST"]),
                     Route("/integrations/{provider}/reconnect", integrations.reconnect, methods=["POST"]),
+                    Route("/integrations/{provider}/rotate", integrations.rotate, methods=["POST"]),
+                    Route("/auth/google-calendar/start", google_consent.start, methods=["POST"]),
+                    Route("/auth/google-calendar/callback", google_consent.callback, methods=["POST"]),
                 ],
                 redirect_slashes=False,
             ),
             middleware=[Middleware(AuthenticationMiddleware, authenticator=authenticator)],
         ),
         Route("/", pages.dashboard, methods=["GET"]),
+        Route("/oauth/google-calendar", pages.consent, methods=["GET"]),
         Route("/session", pages.open_session, methods=["POST"]),
         Route("/session", pages.close_session, methods=["DELETE"]),
         Route("/sign-in", pages.sign_in, methods=["GET"]),

@@ -48,8 +48,9 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
-                # Files are asked for again each time and answered by their ETag; the rest is never kept.
-                headers["Cache-Control"] = "no-cache" if scope["path"].startswith(_STATIC) else "no-store"
+                # Files are asked for again each time and answered by their ETag; the rest is never kept, unless its
+                # endpoint says otherwise.
+                headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith(_STATIC) else "no-store")
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -1,5 +1,6 @@
 """Who is asking: the person and the org that a verified token or session names."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +22,18 @@ ClaimPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A person of an org. `person` is the token's `sub`, empty when it has none."""
+    """A person of an org. `person` is the token's `sub`, empty when it has none.
+
+    `session_id` is that of the dashboard's session; empty for a person who comes with a token.
+    """
 
     org_id: str
     person: str
     roles: frozenset[str]
+    session_id: str = ""
 
     @classmethod
-    def from_claims(cls, claims: Mapping[str, Any], *, org: ClaimPath, role: ClaimPath) -> Self:
+    def from_claims(cls, claims: Mapping[str, Any], *, org: ClaimPath, role: ClaimPath, session_id: str = "") -> Self:
         """The identity in a token's verified claims.
 
         The role may be a string or a list of strings; none means that the person may only look.
@@ -43,7 +48,17 @@ class Identity:
             raise Unauthenticated(NOT_SIGNED_IN)
         if person and not person.isprintable():
             raise Unauthenticated(NOT_SIGNED_IN)
-        return cls(org_id=org_id, person=person, roles=_roles(_claim(claims, role)))
+        return cls(org_id=org_id, person=person, roles=_roles(_claim(claims, role)), session_id=session_id)
+
+    @property
+    def session(self) -> str:
+        """What names the session in which the person acts: 64 hexadecimal digits that give nothing away.
+
+        It is that of the dashboard's session, the same from its beginning to its end. Tokens come and go, so whoever
+        comes with one is named by their org and themselves.
+        """
+        parts = ("session", self.session_id) if self.session_id else ("token", self.org_id, self.person)
+        return hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()
 
 
 def _claim(claims: Mapping[str, Any], path: ClaimPath) -> Any:

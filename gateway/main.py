@@ -17,9 +17,11 @@ from gateway import keys, logs
 from gateway.app import build
 from gateway.authentication import Authenticator
 from gateway.config import Config
+from gateway.consent import GoogleConsent
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.metrics import Metrics
+from gateway.overview import Overview
 from gateway.pages import Pages
 from gateway.session import Sessions
 from gateway.tokens import BearerTokens
@@ -58,9 +60,12 @@ async def serve(config: Config) -> None:
 
 def _app(config: Config, *, vault: grpc.aio.Channel, provider: grpc.aio.Channel) -> Starlette:
     authenticator = _authenticator(config)
+    integrations = IntegrationServiceStub(provider)
     return build(
         authenticator=authenticator,
-        integrations=Integrations(vault=IntegrationStatusServiceStub(vault), provider=IntegrationServiceStub(provider)),
+        overview=Overview(vault=IntegrationStatusServiceStub(vault), provider=integrations),
+        integrations=Integrations(provider=integrations),
+        google_consent=GoogleConsent(provider=integrations),
         pages=Pages(authenticator=authenticator, demo_orgs=config.demo_orgs, sandbox=config.sandbox),
         health=Health({"vault": HealthStub(vault), "provider": HealthStub(provider)}),
         metrics=Metrics(),

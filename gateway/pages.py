@@ -32,10 +32,12 @@ class Pages:
     sandbox: bool
     _dashboard: Template = field(init=False)
     _sign_in: Template = field(init=False)
+    _consent: str = field(init=False)
 
     def __post_init__(self) -> None:
         for name, file in (("_dashboard", "index.html"), ("_sign_in", "sign-in.html")):
             object.__setattr__(self, name, Template((DASHBOARD / file).read_text()))
+        object.__setattr__(self, "_consent", (DASHBOARD / "consent.html").read_text())
 
     async def dashboard(self, request: Request) -> Response:
         """GET /: the dashboard, or the way to the sign-in page."""
@@ -51,6 +53,14 @@ class Pages:
                 providers=self._providers,
             )
         )
+
+    async def consent(self, request: Request) -> Response:  # noqa: ARG002 - an endpoint's signature
+        """GET /oauth/google-calendar: the page to which Google sends the browser back.
+
+        Anybody gets it: a SameSite=Strict cookie does not come along from another site. Its script takes what came in
+        the address out of it, and then asks the REST interface with the cookie.
+        """
+        return HTMLResponse(self._consent)
 
     async def sign_in(self, request: Request) -> Response:  # noqa: ARG002 - an endpoint's signature
         """GET /sign-in: the demo orgs on one's own machine, else where people sign in."""

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
+from gateway.names import camel
 from tenantvault.errors import InternalError, TenantVaultError, Unauthenticated
 
 REQUEST_ID: Final = "tenantvault.request_id"
@@ -72,7 +73,12 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "NOT_FOUND": Row(404, "Not found", "There is nothing at this address."),
         "METHOD_NOT_ALLOWED": Row(405, "Method not allowed", "This address does not take that method."),
         "UNKNOWN_PROVIDER": Row(404, "Unknown provider"),
-        "PROVIDER_NOT_AVAILABLE": Row(409, "Not available yet"),
+        "CONSENT_REQUIRED": Row(
+            409,
+            "Connected by consent",
+            "This provider is connected on its own page: send the browser to the address that"
+            " POST /api/auth/google-calendar/start gives.",
+        ),
         "CROSS_SITE_REQUEST": Row(
             403, "Not sent by the dashboard", "A change by cookie must come from this site's own pages."
         ),
@@ -118,7 +124,7 @@ def problem(scope: Scope, error: Exception) -> JSONResponse:
         case TenantVaultError() if error.reason in TABLE:
             # Where a row has a sentence, no error's text may take its place.
             detail = TABLE[error.reason].detail or error.message
-            fields = {_camel(name): what for name, what in error.fields.items()}
+            fields = {camel(name): what for name, what in error.fields.items()}
             return _answer(scope, error.reason, detail=detail, fields=fields, retry_after=error.retry_after)
         case Refusal():
             return _answer(scope, error.code, detail=error.detail, fields=error.fields, retry_after=error.retry_after)
@@ -163,9 +169,3 @@ def _answer(
     if code == Unauthenticated.reason:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
-
-
-def _camel(name: str) -> str:
-    """A field as the REST interface calls it: `apiKey` for `api_key` and for `credential.vapi.api_key`."""
-    first, *rest = name.rpartition(".")[2].split("_")
-    return first + "".join(word.capitalize() for word in rest)

@@ -60,7 +60,8 @@ class Sessions:
 
     def identify(self, request: Request) -> Identity:
         """Whose session the request carries; Unauthenticated when it has none that is valid."""
-        return Identity.from_claims(self._claims(request), org=("org",), role=("role",))
+        claims = self._claims(request)
+        return Identity.from_claims(claims, org=("org",), role=("role",), session_id=str(claims["jti"]))
 
     def close(self, request: Request, response: Response) -> None:
         """End the request's session, here and in the browser; Unauthenticated when it has none that is valid."""

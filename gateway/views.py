@@ -1,14 +1,17 @@
-"""An integration as the REST interface shows it: no secret, phone numbers masked, times in ISO 8601 UTC."""
+"""What the REST interface shows: no secret, phone numbers masked, times in ISO 8601 UTC, names in camel case."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.names import camel
 from tenantvault.credentials import Provider
-from tenantvault.messages import PROVIDER_NUMBER
+from tenantvault.messages import PROVIDER_NUMBER, PROVIDER_OF
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import integration_service_pb2 as provider_pb
 
 NAMES: Final[Mapping[Provider, str]] = {
     Provider.VAPI: "Vapi",
@@ -47,11 +50,48 @@ def integration(shown: pb.Integration) -> dict[str, Any]:
         "state": _STATES.get(shown.state, "empty"),
         "lastVerified": last_verified(shown),
         "error": shown.verification_error,
+        "reason": shown.verification_reason,
+        "warnings": list(shown.warnings),
         "hint": shown.hint,
         "version": shown.version,
+        "email": shown.account if shown.provider == pb.PROVIDER_GOOGLE_CALENDAR else "",
+        "rotationDueAt": rotation_due_at(shown),
+        "rotatesByItself": shown.rotates_by_itself if shown.HasField("rotation_due_at") else None,
+        **account(shown),
         **resources(shown),
     }
-    return {name: value for name, value in view.items() if value not in ("", None, 0) or name == "connected"}
+    return {name: value for name, value in view.items() if value or value is False}
+
+
+def verdict(shown: pb.Integration) -> dict[str, Any]:
+    """What the provider said about the stored credential."""
+    return {
+        "connected": connected(shown),
+        "lastVerified": last_verified(shown),
+        "error": shown.verification_error or None,
+    }
+
+
+def trial(answer: provider_pb.TestCredentialResponse) -> dict[str, Any]:
+    """What the provider said about a credential that is not stored; `field` is the one to mend."""
+    said = {
+        "account": answer.account,
+        "error": answer.message,
+        "code": answer.reason,
+        "field": camel(answer.field),
+    }
+    return {"accepted": answer.accepted} | {name: text for name, text in said.items() if text}
+
+
+def descriptions(shown: Iterable[provider_pb.ProviderDescription]) -> list[dict[str, Any]]:
+    """The providers as a form shows them, without those that this version does not know: a newer service has more."""
+    return [_description(each) for each in shown if each.provider in PROVIDER_OF]
+
+
+def _description(shown: provider_pb.ProviderDescription) -> dict[str, Any]:
+    view = MessageToDict(shown, always_print_fields_with_no_presence=True)
+    fields = [field | {"name": camel(field["name"])} for field in view["fields"]]
+    return view | {"provider": PROVIDER_OF[shown.provider].value, "fields": fields}
 
 
 def connected(shown: pb.Integration) -> bool:
@@ -62,6 +102,16 @@ def connected(shown: pb.Integration) -> bool:
 def last_verified(shown: pb.Integration) -> str | None:
     """When the provider last confirmed the credential."""
     return _iso(shown.last_verified_at) if shown.HasField("last_verified_at") else None
+
+
+def rotation_due_at(shown: pb.Integration) -> str | None:
+    """When the credential should be replaced; None when it need not be."""
+    return _iso(shown.rotation_due_at) if shown.HasField("rotation_due_at") else None
+
+
+def account(shown: pb.Integration) -> dict[str, str]:
+    """What the provider calls the account, when it says so."""
+    return {"account": shown.account} if shown.account else {}
 
 
 def resources(shown: pb.Integration) -> dict[str, str]:

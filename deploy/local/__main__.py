@@ -21,6 +21,9 @@ environment:
   PROVIDERS=sandbox     or live: the providers' real hosts
   DATABASE_URL          an administrator's URL of a PostgreSQL to use instead of the embedded one
   TENANTVAULT_VAPI_WEBHOOK_URL   where Vapi's assistants send their webhooks
+  TENANTVAULT_GOOGLE_CLIENT_ID   with PROVIDERS=live: your application at Google, with TENANTVAULT_GOOGLE_CLIENT_SECRET
+                                 or ..._SECRET_FILE, and TENANTVAULT_GOOGLE_REDIRECT_URL, which ends in
+                                 /oauth/google-calendar
   TENANTVAULT_LOG_LEVEL=info
 """
 
@@ -137,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "fetch", help="fetch an org's credential from the running vault, as the service voice-agent would"
     )
     fetch.add_argument("org", type=_org_id, help=f"the org, e.g. {DEMO_ORGS[0]}")
-    fetch.add_argument("provider", help="vapi or twilio")
+    fetch.add_argument("provider", help="vapi, twilio, googleCalendar, resend or elevenlabs")
     fetch.add_argument("--reveal", action="store_true", help="print the secrets too")
     cli = commands.add_parser("cli", help="run the operator's command against the running vault: cli -- keys status")
     cli.add_argument("arguments", nargs=argparse.REMAINDER, help="what stands behind 'tenantvault', after a --")

@@ -25,7 +25,33 @@ _VAULT_TUNING: Final = frozenset(
         "TENANTVAULT_RECONCILE_SECONDS",
     }
 )
-_PROVIDER_TUNING: Final = frozenset({"TENANTVAULT_CONNECT_LEASE_SECONDS", WEBHOOK_URL})
+_PROVIDER_TUNING: Final = frozenset(
+    {
+        "TENANTVAULT_CONNECT_LEASE_SECONDS",
+        "TENANTVAULT_ELEVENLABS_WEBHOOK_URL",
+        "TENANTVAULT_PROVIDER_ROLE",
+        "TENANTVAULT_RESEND_WEBHOOK_URL",
+        "TENANTVAULT_ROTATION_DAYS",
+        "TENANTVAULT_ROTATION_OVERLAP_SECONDS",
+        "TENANTVAULT_TWILIO_SMS_WEBHOOK_URL",
+        "TENANTVAULT_TWILIO_VOICE_WEBHOOK_URL",
+        "TENANTVAULT_VAPI_TEMPLATES",
+        "TENANTVAULT_VERIFY_SECONDS",
+        WEBHOOK_URL,
+    }
+)
+# One's own application at Google. The stand-in has another.
+_LIVE_TUNING: Final = frozenset(
+    {
+        "TENANTVAULT_GOOGLE_CLIENT_ID",
+        "TENANTVAULT_GOOGLE_CLIENT_SECRET",
+        "TENANTVAULT_GOOGLE_CLIENT_SECRET_FILE",
+        "TENANTVAULT_GOOGLE_REDIRECT_URL",
+    }
+)
+GOOGLE_CLIENT_SECRET: Final = "sandbox-secret"  # noqa: S105 - the stand-in takes it from anybody
+"""The secret of the application that the stand-in for Google knows."""
+_GOOGLE_CLIENT_ID: Final = "tenantvault.apps.sandbox"
 # What steers the interpreter, and what measures the coverage of processes that tests start.
 _PASSED_ON_PREFIXES: Final = ("PYTHON", "COVERAGE_PROCESS_", "COV_CORE_")
 
@@ -67,15 +93,14 @@ class Environments:
             "TENANTVAULT_AUDIT_SPOOL": str(audit_spool),
         }
 
-    def provider(self, tls: TlsFiles) -> dict[str, str]:
-        """Of the only one that talks to the providers."""
-        sandbox = f"http://127.0.0.1:{self.ports.sandbox}"
-        stand_ins = {"TENANTVAULT_VAPI_URL": f"{sandbox}/vapi", "TENANTVAULT_TWILIO_URL": f"{sandbox}/twilio"}
+    def provider(self, tls: TlsFiles, *, google_secret: Path) -> dict[str, str]:
+        """Of the only one that talks to the providers. `google_secret` holds GOOGLE_CLIENT_SECRET; unused when live."""
+        tuning = _PROVIDER_TUNING | _LIVE_TUNING if self.live else _PROVIDER_TUNING
         return {
             WEBHOOK_URL: _NO_WEBHOOKS,
-            **self._service(tls, self.ports.provider, _PROVIDER_TUNING),
+            **self._service(tls, self.ports.provider, tuning),
             "TENANTVAULT_VAULT_TARGET": _target(self.ports.vault),
-            **({} if self.live else stand_ins),
+            **({} if self.live else self._stand_ins(google_secret)),
         }
 
     def gateway(self, tls: TlsFiles, *, jwt_secret: Path, session_secret: Path) -> dict[str, str]:
@@ -95,6 +120,20 @@ class Environments:
     def sandbox(self) -> dict[str, str]:
         """Of the stand-ins for the providers."""
         return self._common() | {"TENANTVAULT_SANDBOX_LISTEN": _target(self.ports.sandbox)}
+
+    def _stand_ins(self, google_secret: Path) -> dict[str, str]:
+        sandbox = f"http://127.0.0.1:{self.ports.sandbox}"
+        return {
+            "TENANTVAULT_VAPI_URL": f"{sandbox}/vapi",
+            "TENANTVAULT_TWILIO_URL": f"{sandbox}/twilio",
+            "TENANTVAULT_TWILIO_ACCOUNTS_URL": f"{sandbox}/twilio",
+            "TENANTVAULT_RESEND_URL": f"{sandbox}/resend",
+            "TENANTVAULT_ELEVENLABS_URL": f"{sandbox}/elevenlabs",
+            "TENANTVAULT_GOOGLE_URL": f"{sandbox}/google",
+            "TENANTVAULT_GOOGLE_CLIENT_ID": _GOOGLE_CLIENT_ID,
+            "TENANTVAULT_GOOGLE_CLIENT_SECRET_FILE": str(google_secret),
+            "TENANTVAULT_GOOGLE_REDIRECT_URL": f"http://localhost:{self.ports.gateway}/oauth/google-calendar",
+        }
 
     def _common(self, tuning: frozenset[str] = frozenset()) -> dict[str, str]:
         passed_on = {

@@ -6,10 +6,13 @@ from typing import Final
 from deploy.local.environments import DEMO_ORGS
 
 SANDBOX_CREDENTIALS: Final = """\
-Vapi      API key ac3e0000-0000-4000-8000-000000000001
-Twilio    Account SID ACac3e0000000000000000002025550100
-          Auth Token 0010555202000000000000000000e3ca
-          phone number +12025550100"""
+Vapi        API key ac3e0000-0000-4000-8000-000000000001
+Twilio      Account SID ACac3e0000000000000000002025550100
+            Auth Token 0010555202000000000000000000e3ca
+            phone number +12025550100
+Resend      API key re_acme0001_acme00000000000000000001
+ElevenLabs  API key sk_ac3e000000000000ac3e0000000000000000000000000001
+Google      any e-mail address, on the stand-in's own page"""
 """What to type in for the org acme; `deploy/sandbox/README.md` has more, and says what each does."""
 
 

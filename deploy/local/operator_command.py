@@ -17,14 +17,15 @@ def operator_command(
 ) -> tuple[list[str], dict[str, str]]:
     """The command `tenantvault` with these arguments, and its environment.
 
-    That is the environment of the person who calls, with the way to the vault of the stack that runs on `root`. Raises
-    LocalError.
+    That is the environment of the person who calls, with the way to the vault and the provider service of the stack
+    that runs on `root`. Raises LocalError.
     """
-    target = running.find(root).vault_target
+    stack = running.find(root)
     tls = DevelopmentAuthority(root / "tls").issue(SERVICE, server=False)
     return [sys.executable, "-m", "tenantvault.cli", *arguments], {
         **environ,
-        "TENANTVAULT_VAULT_TARGET": target,
+        "TENANTVAULT_VAULT_TARGET": stack.vault_target,
+        "TENANTVAULT_PROVIDER_TARGET": stack.provider_target,
         "TENANTVAULT_TLS_CERT": str(tls.certificate),
         "TENANTVAULT_TLS_KEY": str(tls.key),
         "TENANTVAULT_TLS_CA": str(tls.authorities),

@@ -8,7 +8,7 @@ from typing import Final
 
 from deploy.local.child import Process
 from deploy.local.command import Command
-from deploy.local.environments import Environments
+from deploy.local.environments import GOOGLE_CLIENT_SECRET, Environments
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.probes import accepts, grpc_serves, http_answers
 from deploy.local.strongbox import Strongbox
@@ -90,7 +90,10 @@ class Processes:
         return Process(
             name="provider",
             launch=lambda: _python(
-                "services.provider.main", environment=self.environments.provider(self.tls("provider"))
+                "services.provider.main",
+                environment=self.environments.provider(
+                    self.tls("provider"), google_secret=self.box.put("google_client_secret", GOOGLE_CLIENT_SECRET)
+                ),
             ),
             ready=grpc_serves(self.environments.ports.provider, self._own_tls),
         )

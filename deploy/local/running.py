@@ -22,6 +22,7 @@ class Running:
     pid: int
     gateway_url: str
     vault_target: str
+    provider_target: str
 
 
 @contextmanager

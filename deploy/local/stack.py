@@ -103,7 +103,14 @@ class Stack:
                 processes.all(), logs=self.root / "logs", patience=self._patience, announce=self._announce
             )
             await self._supervisor.start()
-            tell(Running(pid=os.getpid(), gateway_url=self.gateway_url, vault_target=self.vault_target))
+            tell(
+                Running(
+                    pid=os.getpid(),
+                    gateway_url=self.gateway_url,
+                    vault_target=self.vault_target,
+                    provider_target=self.provider_target,
+                )
+            )
             self._held = held.pop_all()
 
     async def stop(self) -> None:

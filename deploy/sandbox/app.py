@@ -14,8 +14,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deploy.sandbox.elevenlabs import ElevenLabs
 from deploy.sandbox.faults import Fault, Faults
+from deploy.sandbox.google import Google
 from deploy.sandbox.journal import Journal
+from deploy.sandbox.resend import Resend
 from deploy.sandbox.traffic import Sleep, StandIn, Traffic
 from deploy.sandbox.twilio import Twilio
 from deploy.sandbox.vapi import Vapi
@@ -31,14 +34,17 @@ def create_app(
     new_id: Callable[[], str] = lambda: str(uuid4()),
     sleep: Sleep = asyncio.sleep,
 ) -> ASGIApp:
-    """The providers below `/vapi` and `/twilio`, the controls below `/_sandbox`. State lives as long as the app.
+    """Each provider below its name, e.g. `/vapi`, the controls below `/_sandbox`. State lives as long as the app.
 
     `sleep` is what slow answers wait with. Over a transport without a connection to cut, such as
     httpx.ASGITransport, a dropped connection is a ConnectionResetError.
     """
     stand_ins: Mapping[str, StandIn] = {
         "vapi": Vapi(now=now, new_id=new_id, sleep=sleep),
-        "twilio": Twilio(sleep=sleep),
+        "twilio": Twilio(new_id=new_id, sleep=sleep),
+        "google": Google(now=now, new_id=new_id, sleep=sleep),
+        "resend": Resend(now=now, new_id=new_id, sleep=sleep),
+        "elevenlabs": ElevenLabs(now=now, new_id=new_id, sleep=sleep),
     }
     journal, faults = Journal(), Faults()
     controls = Controls(stand_ins, journal=journal, faults=faults)

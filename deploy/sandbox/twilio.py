@@ -1,16 +1,16 @@
-"""Twilio's account and incoming phone numbers (2010-04-01).
+"""Twilio's account and incoming phone numbers (2010-04-01), and its Auth Tokens (v1).
 
 Sources: https://www.twilio.com/docs/iam/api/account, https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource,
-https://www.twilio.com/docs/usage/twilios-response and the error dictionary (https://www.twilio.com/docs/api/errors).
+https://www.twilio.com/docs/iam/api/secondary_authtoken, https://www.twilio.com/docs/iam/api/authtoken.
 
 `twilio_account` says which accounts and keys there are. One whose digits begin with `fa11` and one of the codes in
-`_FAILURES` always fails with it.
+`FAILURES` always fails with it.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -34,70 +34,28 @@ from deploy.sandbox.twilio_account import (
     may_ask,
     numbers_of,
     power_of,
-    secret_of,
 )
+from deploy.sandbox.twilio_answers import FAILURES, HTML, SLOW, Refused, refused_with
+from deploy.sandbox.twilio_tokens import Tokens
 
 _CAPITAL: Final = re.compile("([A-Z])")
 _DEFAULT_PAGE: Final = 50
 _MAX_PAGE: Final = 1000
 
-_FAILURES: Final[Mapping[int, tuple[int, str]]] = {
-    10001: (401, "Account is not active"),
-    20003: (401, "Authenticate"),
-    20005: (401, "Account not active"),
-    20006: (403, "Access Denied"),
-    20008: (403, "Resource not accessible with Test Account Credentials"),
-    20403: (403, "Forbidden"),
-    20404: (404, "The requested resource was not found"),
-    20429: (429, "Too Many Requests"),
-    20500: (500, "An internal server error has occurred"),
-    20503: (503, "Service unavailable"),
-    70051: (403, "Authorization Error: the API Key lacks a permission for this request"),
-}
-_HTML: Final = 20502
-_SLOW: Final = 20504
-_CODE_OF_STATUS: Final = 20000
-
-
-class Refused(Exception):
-    """The API's no. Without a message it is the code's own."""
-
-    def __init__(self, code: int, message: str = "") -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-
-    def response(self) -> Response:
-        """As the API words it."""
-        if self.code == _HTML:
-            return HTMLResponse("<html><body><h1>502 Bad Gateway</h1></body></html>", HTTPStatus.BAD_GATEWAY)
-        if self.code in _FAILURES:
-            status, message = _FAILURES[self.code]
-        else:
-            status = self.code - _CODE_OF_STATUS
-            message = HTTPStatus(status).phrase
-        response = json_answer(
-            {
-                "code": self.code,
-                "message": self.message or message,
-                "more_info": f"https://www.twilio.com/docs/errors/{self.code}",
-                "status": status,
-            },
-            status,
-        )
-        if status == HTTPStatus.UNAUTHORIZED:
-            response.headers["WWW-Authenticate"] = 'Basic realm="Twilio API"'
-        return response
+_SECONDARY: Final = "/v1/AuthTokens/Secondary"
+_PROMOTE: Final = "/v1/AuthTokens/Promote"
+_MOMENT: Final = "2026-01-01T00:00:00Z"
 
 
 Endpoint = Callable[[Request, str], Awaitable[Response]]
 
 
 class Twilio:
-    """The API and the settings of its numbers. `sleep` slows the slow account."""
+    """The API, the settings of its numbers and its tokens. `new_id` makes tokens; `sleep` slows the slow account."""
 
-    def __init__(self, *, sleep: Sleep) -> None:
+    def __init__(self, *, new_id: Callable[[], str], sleep: Sleep) -> None:
         self._sleep = sleep
+        self._tokens = Tokens(new_id)
         self._settings: dict[str, dict[str, str]] = {}
 
     def app(self) -> ASGIApp:
@@ -109,6 +67,9 @@ class Twilio:
                 Route(numbers + "/{number}.json", self._admitted(self.get), methods=["GET"]),
                 Route(numbers + "/{number}.json", self._admitted(self.update), methods=["POST"]),
                 Route(ROOT + "/{account}.json", self._admitted(self.fetch), methods=["GET"]),
+                Route(_SECONDARY, self._admitted(self.create_token), methods=["POST"]),
+                Route(_SECONDARY, self._admitted(self.delete_token), methods=["DELETE"]),
+                Route(_PROMOTE, self._admitted(self.promote_token), methods=["POST"]),
                 Route("/{path:path}", self.unknown, methods=EVERY_METHOD),
             ]
         )
@@ -120,16 +81,16 @@ class Twilio:
 
     def refusal(self, status: int) -> Response:
         """An error in the classic form."""
-        code = 20003 if status == HTTPStatus.UNAUTHORIZED else _CODE_OF_STATUS + status
-        return Refused(code).response()
+        return refused_with(status).response()
 
     def state(self) -> dict[str, Any]:
-        """What was changed on the numbers, by the number's SID."""
-        return {"numbers": self._settings}
+        """What was changed on the numbers, by the number's SID, and which accounts have other tokens."""
+        return {"numbers": self._settings, "tokens": self._tokens.state()}
 
     def reset(self) -> None:
         """Forget every change."""
         self._settings.clear()
+        self._tokens.reset()
 
     def _admitted(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def admitted(request: Request) -> Response:
@@ -143,14 +104,14 @@ class Twilio:
     async def _authenticate(self, request: Request) -> str:
         """The SID of the account or API key that asks for an account it belongs to."""
         user, password = _login(request.headers)
-        account = request.path_params["account"]
-        if not is_sid(user) or password != secret_of(user) or not may_ask(user, account):
+        account = request.path_params.get("account", user)
+        if not is_sid(user) or not self._tokens.works(user, password) or not may_ask(user, account):
             raise Refused(20003)
         digits = user[2:]
         code = int(digits[4:9]) if digits.startswith("fa11") and digits[4:9].isdecimal() else 0
-        if code == _SLOW:
+        if code == SLOW:
             await self._sleep(SLOW_SECONDS)
-        elif code == _HTML or code in _FAILURES:
+        elif code == HTML or code in FAILURES:
             raise Refused(code)
         return user
 
@@ -166,7 +127,7 @@ class Twilio:
         kind = kind_of(sid)
         return json_answer(
             {
-                "auth_token": secret_of(sid),
+                "auth_token": self._tokens.first(sid),
                 "date_created": CREATED,
                 "date_updated": CREATED,
                 "friendly_name": f"Sandbox {sid[2:8]}",
@@ -219,6 +180,26 @@ class Twilio:
         self._settings.setdefault(number.sid, {}).update(known)
         return await self.get(request, user)
 
+    async def create_token(self, request: Request, user: str) -> Response:
+        """`POST /v1/AuthTokens/Secondary`: 201 with the token. 404 where an account may not have one."""
+        token = self._tokens.create(_account_of(user))
+        if token is None:
+            raise _missing(request)
+        return json_answer({**_token_of(user, _SECONDARY), "secondary_auth_token": token}, HTTPStatus.CREATED)
+
+    async def delete_token(self, request: Request, user: str) -> Response:
+        """`DELETE /v1/AuthTokens/Secondary`: 204, or 404 when there is none."""
+        if not self._tokens.delete(_account_of(user)):
+            raise _missing(request)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def promote_token(self, request: Request, user: str) -> Response:
+        """`POST /v1/AuthTokens/Promote`: the second token is the only one from then on; 404 when there is none."""
+        token = self._tokens.promote(_account_of(user))
+        if token is None:
+            raise _missing(request)
+        return json_answer({**_token_of(user, _PROMOTE), "auth_token": token})
+
     def _numbers(self, request: Request, user: str) -> list[Number]:
         """What the account owns; Refused when the caller may not see it."""
         if power_of(user) == "restricted":
@@ -245,6 +226,22 @@ def _login(headers: Headers) -> tuple[str, str]:
     except (binascii.Error, UnicodeDecodeError):
         return "", ""
     return user, password
+
+
+def _account_of(user: str) -> str:
+    """The account whose token asks: API keys may not ask for tokens."""
+    if user.startswith("SK"):
+        raise Refused(20003, "Authentication Error - invalid username")
+    return user
+
+
+def _token_of(account: str, path: str) -> dict[str, str]:
+    return {
+        "account_sid": account,
+        "date_created": _MOMENT,
+        "date_updated": _MOMENT,
+        "url": f"https://accounts.twilio.com{path}",
+    }
 
 
 def _missing(request: Request) -> Refused:

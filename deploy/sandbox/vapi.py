@@ -4,7 +4,8 @@ Sources: the vendor's OpenAPI description (https://api.vapi.ai/api-json), https:
 error bodies of NestJS (https://docs.nestjs.com/exception-filters), on which the vendor's API is built.
 
 A private key is a UUID in lower case, and each is an account of its own. A key that begins with `fa11` fails with
-the HTTP status that the next four digits say, as long as `_FAILURES` has it.
+the HTTP status that the next four digits say, as long as `_FAILURES` has it. A key that begins with `b10c` is of an
+account whose assistants all are in use by a phone number.
 """
 
 import json
@@ -38,6 +39,7 @@ _FAILURES: Final[Mapping[str, str]] = {
     "0502": "Bad gateway",
 }
 _SLOW: Final = "0504"
+_PINNED: Final = "Bearer b10c"
 _ORG_OF_KEY: Final = UUID("7e4a0000-0000-4000-8000-000000000000")
 _DEFAULT_LIMIT: Final = 100
 _MAX_LIMIT: Final = 1000
@@ -190,7 +192,10 @@ class Vapi:
         return json_answer(changed.to_json())
 
     async def delete(self, request: Request, org_id: str) -> Response:
-        """`DELETE /assistant/{id}`: 200 with what was deleted."""
+        """`DELETE /assistant/{id}`: 200 with what was deleted; 409 while something else is in use of it."""
+        if request.headers["Authorization"].startswith(_PINNED):
+            self._find(request, org_id)
+            raise Refused(HTTPStatus.CONFLICT, "assistant_pinned: a phone number is in use of this assistant")
         return json_answer(self._assistants.pop(self._find(request, org_id).id).to_json())
 
     def _find(self, request: Request, org_id: str) -> Assistant:

@@ -1,10 +1,42 @@
 """The provider service's settings, out of the environment."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from services.provider.providers.google_calendar import LIVE, Application, Endpoints, below
+from services.provider.providers.vapi.templates import Templates, load_templates, standard
+from services.provider.work import OVERLAP_SECONDS, ROTATION_DAYS, VERIFY_SECONDS
+from tenantvault.secret import Secret
+
+ROLES: Final = ("all", "serve", "work")
+"""What a process does: answer calls, work in the background, or both."""
+
+ELEVENLABS_URLS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "global": "https://api.elevenlabs.io",
+        "us": "https://api.us.elevenlabs.io",
+        "eu": "https://api.eu.residency.elevenlabs.io",
+        "in": "https://api.in.residency.elevenlabs.io",
+        "sg": "https://api.sg.residency.elevenlabs.io",
+    }
+)
+"""Where ElevenLabs keeps workspaces (https://elevenlabs.io/docs/overview/administration/data-residency)."""
+
+WORK_LEASE_SECONDS: Final = 180.0
+"""For how long a worker has what it took: longer than a piece of work takes, and what a dead one costs the others."""
+
+WORK_POLL_SECONDS: Final = 5.0
+"""How long a worker that found nothing due waits before it looks again."""
+
+WORK_CONCURRENCY: Final = 8
+"""How many pieces a worker does at a time."""
+
+_YEAR: Final = 365 * 86_400.0
 _MAX_LEASE_SECONDS: Final = 300.0
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -13,15 +45,33 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class Config:
     """What only this service needs; what every server needs is `services.rpc.server.ServerConfig`.
 
-    `vapi_urls` has a base URL for each region; URLs have no slash at the end. `kill_at` names the step of a connect at
-    which the process kills itself, for tests of what that leaves behind; empty for none.
+    URLs have no slash at the end; those of regions are by their names. `google` is None where this deployment has no
+    application at Google. Webhook URLs that are empty are not set at the provider. `kill_at` names the step of a saga
+    at which the process kills itself, for tests of what that leaves behind; empty for none.
     """
 
     vault_target: str
+    role: str
     vapi_urls: Mapping[str, str]
-    twilio_url: str
     vapi_webhook_url: str
+    vapi_templates: Templates
+    twilio_url: str
+    twilio_accounts_url: str
+    twilio_voice_webhook_url: str
+    twilio_sms_webhook_url: str
+    google: Application | None
+    google_endpoints: Endpoints
+    resend_url: str
+    resend_webhook_url: str
+    elevenlabs_urls: Mapping[str, str]
+    elevenlabs_webhook_url: str
     lease_seconds: float
+    verify_seconds: float
+    rotation_days: float
+    overlap_seconds: float
+    work_lease_seconds: float
+    work_poll_seconds: float
+    work_concurrency: int
     kill_at: str
 
     @classmethod
@@ -34,22 +84,86 @@ class Config:
         is_local = environ.get("TENANTVAULT_PROFILE") == "local"
         if environ.get("TENANTVAULT_CHECKPOINT_KILL") and not is_local:
             raise ValueError("TENANTVAULT_CHECKPOINT_KILL is for tests in the local profile: unset it")
+        role = environ.get("TENANTVAULT_PROVIDER_ROLE") or "all"
+        if role not in ROLES:
+            raise ValueError(f"TENANTVAULT_PROVIDER_ROLE must be {', '.join(ROLES[:-1])} or {ROLES[-1]}")
 
         def url(name: str, default: str) -> str:
             return _url(name, environ.get(name) or default, is_local=is_local)
 
+        def webhook(name: str) -> str:
+            return url(name, "") if environ.get(name) else ""
+
+        elevenlabs = environ.get("TENANTVAULT_ELEVENLABS_URL")
+        google = environ.get("TENANTVAULT_GOOGLE_URL")
         return cls(
             vault_target=environ.get("TENANTVAULT_VAULT_TARGET") or "localhost:7401",
+            role=role,
             vapi_urls={
                 "us": url("TENANTVAULT_VAPI_URL", "https://api.vapi.ai"),
                 # A stand-in serves both regions, unless it says otherwise.
                 "eu": url("TENANTVAULT_VAPI_EU_URL", environ.get("TENANTVAULT_VAPI_URL") or "https://api.eu.vapi.ai"),
             },
-            twilio_url=url("TENANTVAULT_TWILIO_URL", "https://api.twilio.com"),
             vapi_webhook_url=url("TENANTVAULT_VAPI_WEBHOOK_URL", ""),
-            lease_seconds=_lease_seconds(environ.get("TENANTVAULT_CONNECT_LEASE_SECONDS") or "15"),
+            vapi_templates=_templates(environ.get("TENANTVAULT_VAPI_TEMPLATES", "")),
+            twilio_url=url("TENANTVAULT_TWILIO_URL", "https://api.twilio.com"),
+            twilio_accounts_url=url("TENANTVAULT_TWILIO_ACCOUNTS_URL", "https://accounts.twilio.com"),
+            twilio_voice_webhook_url=webhook("TENANTVAULT_TWILIO_VOICE_WEBHOOK_URL"),
+            twilio_sms_webhook_url=webhook("TENANTVAULT_TWILIO_SMS_WEBHOOK_URL"),
+            google=_application(environ, url),
+            google_endpoints=below(url("TENANTVAULT_GOOGLE_URL", "")) if google else LIVE,
+            resend_url=url("TENANTVAULT_RESEND_URL", "https://api.resend.com"),
+            resend_webhook_url=webhook("TENANTVAULT_RESEND_WEBHOOK_URL"),
+            elevenlabs_urls=dict.fromkeys(ELEVENLABS_URLS, url("TENANTVAULT_ELEVENLABS_URL", ""))
+            if elevenlabs
+            else ELEVENLABS_URLS,
+            elevenlabs_webhook_url=webhook("TENANTVAULT_ELEVENLABS_WEBHOOK_URL"),
+            lease_seconds=_number(environ, "TENANTVAULT_CONNECT_LEASE_SECONDS", 15.0, 1.0, _MAX_LEASE_SECONDS),
+            verify_seconds=_number(environ, "TENANTVAULT_VERIFY_SECONDS", VERIFY_SECONDS, 1.0, _YEAR),
+            rotation_days=_number(environ, "TENANTVAULT_ROTATION_DAYS", ROTATION_DAYS, 0.0, 3650.0),
+            overlap_seconds=_number(environ, "TENANTVAULT_ROTATION_OVERLAP_SECONDS", OVERLAP_SECONDS, 0.0, _YEAR),
+            work_lease_seconds=_number(
+                environ, "TENANTVAULT_WORK_LEASE_SECONDS", WORK_LEASE_SECONDS, 1.0, _MAX_LEASE_SECONDS
+            ),
+            work_poll_seconds=_number(environ, "TENANTVAULT_WORK_POLL_SECONDS", WORK_POLL_SECONDS, 0.01, 3600.0),
+            work_concurrency=int(_number(environ, "TENANTVAULT_WORK_CONCURRENCY", WORK_CONCURRENCY, 1.0, 100.0)),
             kill_at=environ.get("TENANTVAULT_CHECKPOINT_KILL", ""),
         )
+
+
+def _application(environ: Mapping[str, str], url: Callable[[str, str], str]) -> Application | None:
+    """This deployment's application at Google; None where nothing is said of it."""
+    names = ("TENANTVAULT_GOOGLE_CLIENT_ID", "TENANTVAULT_GOOGLE_CLIENT_SECRET", "TENANTVAULT_GOOGLE_REDIRECT_URL")
+    secret = _secret(environ, names[1])
+    if not (environ.get(names[0]) or secret or environ.get(names[2])):
+        return None
+    if not (environ.get(names[0]) and secret and environ.get(names[2])):
+        raise ValueError(f"set all of {', '.join(names)}, or none: they are one application at Google")
+    return Application(
+        client_id=environ[names[0]],
+        client_secret=Secret(secret),
+        redirect_url=url("TENANTVAULT_GOOGLE_REDIRECT_URL", ""),
+    )
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str:
+    """A secret in a variable, or in the file that the variable with `_FILE` behind its name names; empty for none."""
+    value, path = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+    if value and path:
+        raise ValueError(f"{name} and {name}_FILE are both set: keep one")
+    if not path:
+        return value
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{name}_FILE names a file that cannot be read") from None
+
+
+def _templates(path: str) -> Templates:
+    try:
+        return load_templates(path) if path else standard()
+    except ValueError as error:
+        raise ValueError(f"TENANTVAULT_VAPI_TEMPLATES: {error}") from None
 
 
 def _url(name: str, value: str, *, is_local: bool) -> str:
@@ -64,14 +178,16 @@ def _url(name: str, value: str, *, is_local: bool) -> str:
         raise ValueError(f"{name} must be a URL with a host, and without a user name, a query or a fragment")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_local and host in _LOOPBACK):
         raise ValueError(f"{name} must begin with https:// (http:// only in the local profile, on this machine)")
+    if host in _LOOPBACK and not is_local:
+        raise ValueError(f"{name} names this machine: stand-ins for the providers are for the local profile")
     return value.rstrip("/")
 
 
-def _lease_seconds(value: str) -> float:
+def _number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
     try:
-        seconds = float(value)
+        number = float(environ.get(name) or default)
     except ValueError:
-        seconds = 0.0
-    if not 1.0 <= seconds <= _MAX_LEASE_SECONDS:
-        raise ValueError(f"TENANTVAULT_CONNECT_LEASE_SECONDS must be a number from 1 to {_MAX_LEASE_SECONDS:g}")
-    return seconds
+        number = math.nan
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be a number from {least:g} to {most:g}")
+    return number

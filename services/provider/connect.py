@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 
 from services.provider.integration import Integration, Report
 from services.provider.lease import Leases
-from services.provider.provider import Checkpoint, Provider, Refused
+from services.provider.provider import Checkpoint, Provider, Refused, Verdict, pass_by
+from services.provider.work import ScheduledWork, Timetable
 from tenantvault.credentials import Credential, Resource
 from tenantvault.credentials import Provider as Name
 from tenantvault.errors import InvalidRequest
@@ -48,26 +49,31 @@ class Vault(Protocol):
         *,
         version: int,
         resources: tuple[Resource, ...],
+        warnings: tuple[str, ...],
+        account: str,
+        schedule: Sequence[ScheduledWork] | None,
         lease_owner: str,
         on_behalf_of: str,
     ) -> Integration:
-        """Record what was provisioned and make the version active, in one transaction."""
-
-
-async def pass_by(step: str) -> None:
-    """The checkpoint that does nothing."""
-    del step
+        """Record what was provisioned, make the version active and schedule its work, in one transaction."""
 
 
 class Connect:
     """The saga. `checkpoint` is awaited after each step."""
 
     def __init__(
-        self, vault: Vault, providers: Sequence[Provider[Any]], leases: Leases, *, checkpoint: Checkpoint = pass_by
+        self,
+        vault: Vault,
+        providers: Sequence[Provider[Any]],
+        leases: Leases,
+        timetable: Timetable,
+        *,
+        checkpoint: Checkpoint = pass_by,
     ) -> None:
         self._vault = vault
         self._providers = providers
         self._leases = leases
+        self._timetable = timetable
         self._checkpoint = checkpoint
 
     async def __call__(
@@ -96,24 +102,37 @@ class Connect:
             await done("tested")
             before = await self._vault.integration(org_id, provider.name)
             credential = await provider.complete(
-                credential, lambda: self._vault.newest_credential(org_id, provider.name)
+                org_id, credential, lambda: self._vault.newest_credential(org_id, provider.name)
             )
             version = await self._vault.put(
                 org_id, credential, expected_version=before.latest_version, on_behalf_of=on_behalf_of
             )
             await done("stored")
-            resources = await provider.provision(org_id, credential, known=before.resources, checkpoint=done)
+            made = await provider.provision(org_id, credential, known=before.resources, checkpoint=done)
             await done("provisioned")
             integration = await self._vault.register(
                 org_id,
                 provider.name,
                 version=version,
-                resources=resources,
+                resources=made.resources,
+                warnings=verdict.warnings + made.warnings,
+                account=verdict.account,
+                schedule=self._timetable.of(provider, credential),
                 lease_owner=owner,
                 on_behalf_of=on_behalf_of,
             )
             await done("registered")
-        return Report(integration, verdict.warnings)
+        return Report(integration, verdict.warnings + made.warnings)
+
+    async def test(self, credential: Credential) -> Verdict:
+        """What the provider says of a credential; nothing is stored and nothing is made.
+
+        Raises:
+            InvalidRequest: fields are missing or malformed.
+            ProviderUnreachable: there was no definite answer.
+        """
+        provider = self._provider(credential)
+        return await provider.test(provider.normalise(credential))
 
     def _provider(self, credential: Credential) -> Provider[Any]:
         for provider in self._providers:

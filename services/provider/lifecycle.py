@@ -1,15 +1,28 @@
 """What happens to a connection after it was made: verify, disconnect, reconnect."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from services.provider.connect import Connect
 from services.provider.integration import Integration, Report
 from services.provider.provider import Accepted, Provider, Refused
 from tenantvault.credentials import ActiveCredential, Credential
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import InvalidRequest, ProviderUnreachable
+from tenantvault.errors import (
+    CredentialNotFound,
+    CredentialUnreadable,
+    InvalidRequest,
+    ProviderRefused,
+    ProviderUnreachable,
+)
 
+RELEASE_SECONDS: Final = 25.0
+"""How long a disconnect tries to take back at the provider what was made there."""
+
+_NOT_IN_TIME: Final = "The provider did not answer in time: look there for what was made for this connection."
+_UNREAD: Final = "The stored credential cannot be opened, so nothing was taken back at the provider: look there."
 _log = logging.getLogger(__name__)
 
 
@@ -20,9 +33,17 @@ class Vault(Protocol):
         """The active version; CredentialNotFound when there is none."""
 
     async def record_verification(
-        self, org_id: str, provider: Name, *, version: int, error: str, on_behalf_of: str
+        self,
+        org_id: str,
+        provider: Name,
+        *,
+        version: int,
+        refusal: Refused | None,
+        warnings: tuple[str, ...],
+        account: str,
+        on_behalf_of: str,
     ) -> Integration:
-        """Record the provider's definite answer about a version; an empty `error` is a yes."""
+        """Record the provider's definite answer about a version; no refusal is a yes."""
 
     async def disconnect(self, org_id: str, provider: Name, *, on_behalf_of: str) -> Integration:
         """Make the credential unreadable and keep it."""
@@ -34,46 +55,95 @@ class Vault(Protocol):
 class Lifecycle:
     """The verbs."""
 
-    def __init__(self, vault: Vault, providers: Sequence[Provider[Any]]) -> None:
+    def __init__(self, vault: Vault, providers: Sequence[Provider[Any]], connect: Connect) -> None:
         self._vault = vault
         self._providers = {provider.name: provider for provider in providers}
+        self._connect = connect
 
     async def verify(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:
-        """Ask the provider about the active credential and record what it says.
+        """Ask the provider about the active credential and what was made with it, and record what it says.
 
         Raises:
             CredentialNotFound: there is none.
             ProviderUnreachable: the provider did not answer; nothing was recorded.
+            ProviderRefused: it refused what it was asked, and not the credential; nothing was recorded.
             VersionConflict: another version became active meanwhile.
         """
         provider = self._provider(name)
         active = await self._vault.credential(org_id, name)
         verdict = await provider.test(active.credential)
-        error = verdict.sentence if isinstance(verdict, Refused) else ""
-        warnings = verdict.warnings if isinstance(verdict, Accepted) else ()
-        integration = await self._vault.record_verification(
-            org_id, name, version=active.version, error=error, on_behalf_of=on_behalf_of
-        )
-        return Report(integration, warnings)
+        if isinstance(verdict, Accepted):
+            drift = await provider.inspect(org_id, active.credential, known=active.resources)
+            verdict = Accepted(verdict.warnings + drift, verdict.account)
+        return await self._record(org_id, name, active.version, verdict, on_behalf_of)
 
     async def disconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:
-        """Make the credential unreadable at once. What was made at the provider stays, for a reconnect."""
-        self._provider(name)
-        return Report(await self._vault.disconnect(org_id, name, on_behalf_of=on_behalf_of))
+        """Make the credential unreadable at once, then take back at the provider what was made there.
 
-    async def reconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:
-        """Make a disconnected credential readable again and verify it; a provider that is down does not prevent it.
+        What could not be taken back is reported; the disconnect stands all the same.
+        """
+        provider = self._provider(name)
+        active: ActiveCredential[Credential] | None = None
+        unreleased: tuple[str, ...] = ()
+        try:
+            active = await self._vault.credential(org_id, name)
+        except CredentialNotFound:
+            pass  # disconnected already, or never connected: the vault says which
+        except CredentialUnreadable:
+            unreleased = (_UNREAD,)
+        integration = await self._vault.disconnect(org_id, name, on_behalf_of=on_behalf_of)
+        if active is not None:
+            try:
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    unreleased = await provider.release(org_id, active.credential, known=active.resources)
+            except TimeoutError:
+                unreleased = (_NOT_IN_TIME,)
+        if unreleased:
+            _log.warning(
+                "not everything was released", extra={"org": org_id, "provider": name.value, "left": len(unreleased)}
+            )
+        return Report(integration, unreleased=unreleased)
+
+    async def reconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "", patience: float = 60.0) -> Report:
+        """Make a disconnected credential readable again, test it, and make again what the disconnect took back.
+
+        A provider that is down does not prevent it, and a credential that it refuses by now is shown as refused.
 
         Raises:
             CredentialNotFound: there is none.
+            LeaseHeld: others work on the same integration.
         """
         self._provider(name)
         integration = await self._vault.reconnect(org_id, name, on_behalf_of=on_behalf_of)
+        active = await self._vault.credential(org_id, name)
         try:
-            return await self.verify(org_id, name, on_behalf_of=on_behalf_of)
+            return await self._connect(org_id, active.credential, on_behalf_of=on_behalf_of, patience=patience)
+        except ProviderRefused as error:
+            refusal = Refused(type(error), error.message)
+            return await self._record(org_id, name, active.version, refusal, on_behalf_of)
         except ProviderUnreachable as error:
             _log.info("reconnected without an answer of the provider", extra={"reason": error.reason})
-            return Report(integration, ("Connected again, but the provider did not answer: verify it later.",))
+            return Report(
+                integration, ("Connected again, but the provider did not answer: reconnect once more later.",)
+            )
+
+    async def _record(
+        self, org_id: str, name: Name, version: int, verdict: Accepted | Refused, on_behalf_of: str
+    ) -> Report:
+        refusal = verdict if isinstance(verdict, Refused) else None
+        if refusal and not refusal.is_about_the_credential:
+            raise refusal.error()
+        accepted = verdict if isinstance(verdict, Accepted) else Accepted()
+        integration = await self._vault.record_verification(
+            org_id,
+            name,
+            version=version,
+            refusal=refusal,
+            warnings=accepted.warnings,
+            account=accepted.account,
+            on_behalf_of=on_behalf_of,
+        )
+        return Report(integration, accepted.warnings)
 
     def _provider(self, name: Name) -> Provider[Any]:
         try:

@@ -4,23 +4,31 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 from services.provider.config import Config
-from services.provider.connect import Connect, pass_by
+from services.provider.connect import Connect
 from services.provider.lease import Leases
 from services.provider.lifecycle import Lifecycle
+from services.provider.oauth import OAuth
+from services.provider.outage import Outages
 from services.provider.outbound import Outbound, new_client
-from services.provider.provider import Checkpoint, Provider
-from services.provider.providers.twilio import Twilio
-from services.provider.providers.vapi import Vapi
+from services.provider.provider import Checkpoint, Provider, pass_by
+from services.provider.refresh import Refresh
+from services.provider.registry import providers
+from services.provider.rotate import Rotate
 from services.provider.servicer import IntegrationServicer
 from services.provider.vault import GrpcVault
+from services.provider.work import Timetable
+from services.provider.worker import Worker
 from services.rpc import process
+from services.rpc.process import in_background
 from services.rpc.server import RpcServer, ServerConfig, Service
 from services.rpc.telemetry import Telemetry
 from tenantvault.channel import open_channel
+from tenantvault.credentials import Provider as Name
 from tenantvault.v1 import integration_service_pb2
 from tenantvault.v1.integration_service_pb2_grpc import add_IntegrationServiceServicer_to_server as add_integration
 
@@ -29,20 +37,72 @@ LISTEN = "127.0.0.1:7402"
 
 @asynccontextmanager
 async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
-    """The provider service of these settings, not yet listening. ValueError names a setting that is wrong."""
+    """The provider service of these settings, not yet listening. ValueError names a setting that is wrong.
+
+    In the role `work` it answers nothing but whether it is well; in the role `serve` nothing is done in the background.
+    """
     config = Config.from_env(environ)
     server_config = ServerConfig.from_env(environ, listen=LISTEN)
-    async with open_channel(config.vault_target, server_config.tls) as channel, new_client() as client:
-        vault, outbound = GrpcVault(channel), Outbound(client)
-        providers: tuple[Provider[Any], ...] = (
-            Vapi(outbound, urls=config.vapi_urls, webhook_url=config.vapi_webhook_url),
-            Twilio(outbound, url=config.twilio_url),
-        )
+    checkpoint, telemetry = _killed_at(config.kill_at), Telemetry()
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(open_channel(config.vault_target, server_config.tls))
+        client = await stack.enter_async_context(new_client())
+        vault = GrpcVault(channel)
+        services = []
+        if config.role != "work":
+            verbs = _Verbs(vault, providers(Outbound(client), config), config, checkpoint)
+            services.append(Service(integration_service_pb2.DESCRIPTOR, add_integration, verbs.servicer()))
+        if config.role != "serve":
+            # Nobody waits for it: what fails is tried again when it is due again, and not at once.
+            worker = _Verbs(vault, providers(Outbound(client, retries=0), config), config, checkpoint).worker()
+            telemetry.count("tenantvault_work", "Work in the background, by outcome.", lambda: asdict(worker.counts))
+            await stack.enter_async_context(in_background(worker.run()))
+        yield RpcServer(server_config, services, check=vault.check, telemetry=telemetry)
+
+
+class _Verbs:
+    """What is done with these providers."""
+
+    def __init__(
+        self, vault: GrpcVault, providers: tuple[Provider[Any], ...], config: Config, checkpoint: Checkpoint
+    ) -> None:
         leases = Leases(vault, seconds=config.lease_seconds)
-        connect = Connect(vault, providers, leases, checkpoint=_killed_at(config.kill_at))
-        servicer = IntegrationServicer(connect, Lifecycle(vault, providers))
-        services = [Service(integration_service_pb2.DESCRIPTOR, add_integration, servicer)]
-        yield RpcServer(server_config, services, check=vault.check, telemetry=Telemetry())
+        timetable = Timetable(
+            verify_seconds=config.verify_seconds,
+            rotation_days=dict.fromkeys(Name, config.rotation_days),
+            overlap_seconds=config.overlap_seconds,
+        )
+        self._config = config
+        self._vault = vault
+        self._providers = providers
+        self._timetable = timetable
+        self._connect = Connect(vault, providers, leases, timetable, checkpoint=checkpoint)
+        self._lifecycle = Lifecycle(vault, providers, self._connect)
+        self._refresh = Refresh(vault, providers, leases, checkpoint=checkpoint)
+        self._rotate = Rotate(vault, providers, leases, timetable, checkpoint=checkpoint)
+
+    def servicer(self) -> IntegrationServicer:
+        return IntegrationServicer(
+            self._providers,
+            connect=self._connect,
+            lifecycle=self._lifecycle,
+            oauth=OAuth(self._vault, self._providers, self._connect),
+            refresh=self._refresh,
+            rotate=self._rotate,
+        )
+
+    def worker(self) -> Worker:
+        return Worker(
+            work=self._vault,
+            lifecycle=self._lifecycle,
+            refresh=self._refresh,
+            rotate=self._rotate,
+            timetable=self._timetable,
+            outages=Outages(),
+            concurrency=self._config.work_concurrency,
+            lease_seconds=self._config.work_lease_seconds,
+            poll_seconds=self._config.work_poll_seconds,
+        )
 
 
 def _killed_at(wanted: str) -> Checkpoint:

@@ -13,7 +13,13 @@ from typing import Protocol, TypeAlias, TypeVar
 from services.provider.description import Description
 from tenantvault.credentials import Credential, Resource
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import ProviderConflict, ProviderRefused, ProviderUnavailable, ProviderValidation
+from tenantvault.errors import (
+    ProviderConflict,
+    ProviderRefused,
+    ProviderResourceMissing,
+    ProviderUnavailable,
+    ProviderValidation,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Refused:
     @property
     def is_about_the_credential(self) -> bool:
         """Whether it speaks against the credential, and not against what was asked with it."""
+        if issubclass(self.kind, ProviderResourceMissing):
+            # A number that is not the account's is; an address that leads nowhere is not.
+            return bool(self.field)
         return not issubclass(self.kind, ProviderValidation | ProviderConflict)
 
     def error(self) -> ProviderRefused:
@@ -67,6 +76,11 @@ Checkpoint: TypeAlias = Callable[[str], Awaitable[None]]
 """Awaited with the name of each step of a connect, once the step is done."""
 
 CredentialT = TypeVar("CredentialT", bound=Credential)
+
+
+async def pass_by(step: str) -> None:
+    """The checkpoint that does nothing."""
+    del step
 
 
 class Provider(Protocol[CredentialT]):

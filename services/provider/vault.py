@@ -1,16 +1,23 @@
-"""The vault, as this process calls it: an adapter over gRPC to the ports of `lease`, `connect` and `lifecycle`."""
+"""The vault, as this process calls it: an adapter over gRPC to the ports of the sagas, of leases and of the worker."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from services.provider.integration import Integration
-from services.provider.messages import integration_from_message
+from services.provider.messages import (
+    due_work_from_message,
+    duration_to_message,
+    integration_from_message,
+    schedule_to_message,
+    task_to_number,
+)
+from services.provider.provider import Refused
+from services.provider.work import Done, DueWork, ScheduledWork
 from services.rpc.middleware import current_call
 from services.rpc.server import NotReady
 from tenantvault.channel import call
@@ -86,15 +93,21 @@ class GrpcVault:
         *,
         version: int,
         resources: tuple[Resource, ...],
+        warnings: tuple[str, ...],
+        account: str,
+        schedule: Sequence[ScheduledWork] | None,
         lease_owner: str,
         on_behalf_of: str,
     ) -> Integration:
-        """See `connect.Vault`."""
+        """See `connect.Vault` and `rotate.Vault`."""
         request = store.RegisterResourcesRequest(
             org_id=org_id,
             provider=PROVIDER_NUMBER[provider],
             version=version,
             resources=resources_to_messages(resources),
+            warnings=warnings,
+            account=account,
+            schedule=None if schedule is None else schedule_to_message(schedule),
             lease_owner=lease_owner,
             origin=store.Origin(on_behalf_of=on_behalf_of),
         )
@@ -102,14 +115,25 @@ class GrpcVault:
         return integration_from_message(response.integration)
 
     async def record_verification(
-        self, org_id: str, provider: Provider, *, version: int, error: str, on_behalf_of: str
+        self,
+        org_id: str,
+        provider: Provider,
+        *,
+        version: int,
+        refusal: Refused | None,
+        warnings: tuple[str, ...],
+        account: str,
+        on_behalf_of: str,
     ) -> Integration:
         """See `lifecycle.Vault`."""
         request = store.RecordVerificationRequest(
             org_id=org_id,
             provider=PROVIDER_NUMBER[provider],
             version=version,
-            error=error,
+            error=refusal.sentence if refusal else "",
+            reason=refusal.kind.reason if refusal else "",
+            warnings=warnings,
+            account=account,
             origin=store.Origin(on_behalf_of=on_behalf_of),
         )
         response = await self._call(self._store.RecordVerification, request)
@@ -133,10 +157,8 @@ class GrpcVault:
 
     async def acquire_lease(self, org_id: str, provider: Provider, *, owner: str, seconds: float) -> None:
         """See `lease.LeaseStore`."""
-        duration = Duration()
-        duration.FromMilliseconds(round(seconds * 1000))
         request = store.AcquireLeaseRequest(
-            org_id=org_id, provider=PROVIDER_NUMBER[provider], owner=owner, duration=duration
+            org_id=org_id, provider=PROVIDER_NUMBER[provider], owner=owner, duration=duration_to_message(seconds)
         )
         await self._call(self._store.AcquireLease, request)
 
@@ -145,5 +167,101 @@ class GrpcVault:
         request = store.ReleaseLeaseRequest(org_id=org_id, provider=PROVIDER_NUMBER[provider], owner=owner)
         await self._call(self._store.ReleaseLease, request)
 
+    async def refresh(
+        self, org_id: str, credential: Credential, *, version: int, lease_owner: str, on_behalf_of: str
+    ) -> None:
+        """See `refresh.Vault`."""
+        request = store.RefreshCredentialRequest(
+            org_id=org_id,
+            credential=credential_to_message(credential),
+            version=version,
+            lease_owner=lease_owner,
+            origin=store.Origin(on_behalf_of=on_behalf_of),
+        )
+        await self._call(self._store.RefreshCredential, request)
+
+    async def roll_back(
+        self, org_id: str, provider: Provider, *, version: int, expected_version: int, on_behalf_of: str
+    ) -> Integration:
+        """See `rotate.Vault`."""
+        request = store.RollBackCredentialRequest(
+            org_id=org_id,
+            provider=PROVIDER_NUMBER[provider],
+            version=version,
+            expected_version=expected_version,
+            origin=store.Origin(on_behalf_of=on_behalf_of),
+        )
+        response = await self._call(self._store.RollBackCredential, request)
+        return integration_from_message(response.integration)
+
+    async def destroy(self, org_id: str, provider: Provider, *, version: int, on_behalf_of: str) -> None:
+        """See `rotate.Vault`."""
+        request = store.DestroyVersionRequest(
+            org_id=org_id,
+            provider=PROVIDER_NUMBER[provider],
+            version=version,
+            origin=store.Origin(on_behalf_of=on_behalf_of),
+        )
+        await self._call(self._store.DestroyVersion, request)
+
+    async def keep_state(
+        self, org_id: str, provider: Provider, *, state_hash: bytes, binding: bytes, seconds: float
+    ) -> None:
+        """See `oauth.States`."""
+        request = store.KeepOAuthStateRequest(
+            org_id=org_id,
+            provider=PROVIDER_NUMBER[provider],
+            state_hash=state_hash,
+            binding=binding,
+            duration=duration_to_message(seconds),
+        )
+        await self._call(self._store.KeepOAuthState, request)
+
+    async def use_state(self, org_id: str, provider: Provider, *, state_hash: bytes, binding: bytes) -> None:
+        """See `oauth.States`."""
+        request = store.UseOAuthStateRequest(
+            org_id=org_id, provider=PROVIDER_NUMBER[provider], state_hash=state_hash, binding=binding
+        )
+        await self._call(self._store.UseOAuthState, request)
+
+    async def claim(self, *, owner: str, seconds: float, at_most: int) -> Sequence[DueWork]:
+        """See `worker.Work`. Work of a kind that this version does not know is left to run out."""
+        request = store.ClaimDueWorkRequest(owner=owner, duration=duration_to_message(seconds), max_items=at_most)
+        response = await self._call(self._store.ClaimDueWork, request)
+        return [work for message in response.work if (work := due_work_from_message(message)) is not None]
+
+    async def keep_progress(self, work: DueWork, *, owner: str, progress: str) -> None:
+        """See `worker.Work`."""
+        request = store.KeepProgressRequest(
+            org_id=work.org_id,
+            provider=PROVIDER_NUMBER[work.provider],
+            task=task_to_number(work.task),
+            owner=owner,
+            progress=progress,
+        )
+        await self._call(self._store.KeepProgress, request)
+
+    async def finish(self, work: DueWork, *, owner: str, done: Done) -> None:
+        """See `worker.Work`."""
+        request = store.FinishWorkRequest(
+            org_id=work.org_id,
+            provider=PROVIDER_NUMBER[work.provider],
+            task=task_to_number(work.task),
+            owner=owner,
+            due_in=duration_to_message(done.due_in),
+            failed=done.failed,
+            progress=done.progress,
+            by_hand=done.by_hand,
+        )
+        await self._call(self._store.FinishWork, request)
+
     async def _call(self, method: Callable[..., Awaitable[ResponseT]], request: Message) -> ResponseT:
-        return await call(method, request, request_id=current_call().request_id)
+        return await call(method, request, request_id=_request_id())
+
+
+def _request_id() -> str:
+    """The id of the call that is answered here; empty in the background, where the vault makes one up."""
+    try:
+        return current_call().request_id
+    except LookupError:
+        return ""

@@ -161,6 +161,20 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a provider said of a credential. Only people look at it.
+
+    `error` is the sentence of a refusal and `reason` its name, both empty when the provider said yes. `account` is what
+    the provider calls the account; None: what is known stays.
+    """
+
+    error: str = ""
+    reason: str = ""
+    warnings: Sequence[str] = ()
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Integration:
     """What may be shown of an integration. Versions are 0 where there is none."""
 
@@ -172,7 +186,12 @@ class Integration:
     resources: Sequence[Resource] = ()
     last_verified_at: datetime | None = None
     verification_error: str = ""
+    verification_reason: str = ""
+    warnings: Sequence[str] = ()
+    account: str = ""
     connected_at: datetime | None = None
+    rotation_due_at: datetime | None = None
+    rotates_by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

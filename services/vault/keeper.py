@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from services.vault import org as rules
 from services.vault.credential import (
+    Facts,
     Integration,
     Org,
     OrgKey,
@@ -29,7 +30,8 @@ from services.vault.credential import (
 from services.vault.credential import Mapping as Row
 from services.vault.org import Changed
 from services.vault.reader import OpenRecord
-from tenantvault.errors import CredentialUnreadable, InternalError, VersionConflict
+from services.vault.work import ScheduledWork
+from tenantvault.errors import CredentialUnreadable, InternalError, InvalidRequest, LeaseHeld, VersionConflict
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class Change:
 
     `macs` has the proof of each pointer that the org's key vouches for, by provider; the others lose theirs.
     `mappings` replaces the rows of the directory of each provider that it names. `key` becomes the org's current key.
+    `sealed` is a new version, or with `replaces_record` what the version that is there holds from now on. `schedule`
+    replaces the provider's tasks unless it is None; one that is under way stays with whoever has it.
     """
 
     changed: Changed
@@ -63,6 +67,8 @@ class Change:
     name: RecordName | None = None
     sealed: bytes = b""
     hint: str = ""
+    replaces_record: bool = False
+    schedule: Sequence[ScheduledWork] | None = None
     destroys_version: bool = False
     destroys_keys: bool = False
 
@@ -198,38 +204,94 @@ class Keeper:
         origin: Origin,
         *,
         lease_owner: str = "",
+        facts: Facts | None = None,
+        schedule: Sequence[ScheduledWork] | None = None,
     ) -> Integration:
-        """Make a version active, with what was provisioned for it. It also mends an integration whose proof is broken.
+        """Make a version active, with what was provisioned for it and the work that there is for it from now on.
+
+        Without a schedule, the work stays as it is. The newest version also mends an integration whose proof is broken.
 
         Raises:
-            VersionConflict: it is not the newest version.
+            VersionConflict: it is neither the newest version nor the active one.
             ResourceConflict: a resource cannot be registered.
             LeaseHeld: a lease owner is given who does not hold the lease.
-            CredentialUnreadable: the org's key does not unwrap.
+            CredentialUnreadable: the org's key does not unwrap, or the proof is broken and cannot be mended.
         """
 
         async def decide(held: Held) -> Change:
             changed = rules.activate(
-                held.org, provider, held.version, resources, now=self._now(), overlap=self._overlap
+                held.org,
+                provider,
+                held.version,
+                resources,
+                now=self._now(),
+                overlap=self._overlap,
+                facts=facts or Facts(),
             )
             if held.key is None:
                 raise VersionConflict
-            return await self._vouched(held, changed, held.key, heals=True)
+            # An older one says nothing of the newest, which somebody else may have written.
+            newest = changed.org.pointers[provider].latest_version == version
+            change = await self._vouched(held, changed, held.key, heals=newest)
+            return replace(_demand_vouched(change, provider), schedule=schedule)
 
         await self._change(org_id, decide, origin, provider=provider, version=version, lease_owner=lease_owner)
         return await self._integration(org_id, provider)
 
+    async def refresh(
+        self,
+        org_id: str,
+        provider: str,
+        payload: bytes,
+        version: int,
+        *,
+        may_replace: Callable[[bytes, bytes], bool],
+        lease_owner: str,
+        origin: Origin,
+    ) -> None:
+        """Replace what the active version holds, e.g. for an access token that ended; its number stays.
+
+        `may_replace` is asked whether the payload (the second) may take the place of the stored one (the first).
+
+        Raises:
+            InvalidRequest: it may not.
+            VersionConflict: the version is not the active one.
+            CredentialNotFound: there is none.
+            LeaseHeld: the lease owner does not hold the lease.
+            CredentialUnreadable: what is stored does not open, or its proof is broken.
+        """
+        if not lease_owner:
+            raise LeaseHeld
+        # Before the org is held: only a holder of the lease changes a version's payload, and that is asked for under
+        # the lock.
+        [stored] = await self._store.read([(org_id, provider)])
+        record = stored.record if stored else None
+        compared = record is not None and record.name.version == version
+        if record is not None and compared and not may_replace(await self._opened(record), payload):
+            raise InvalidRequest("Only the access token and its end may differ from what is stored: connect anew.")
+
+        async def decide(held: Held) -> Change:
+            changed = rules.refresh(held.org, provider, version)
+            if held.key is None or not compared:
+                raise VersionConflict
+            change = _demand_vouched(await self._vouched(held, changed, held.key), provider)
+            name = RecordName(org_id, provider, version, held.key.key_id)
+            sealed = await self._envelope.seal(held.key, name, payload)
+            return replace(change, name=name, sealed=sealed, replaces_record=True)
+
+        await self._change(org_id, decide, origin, provider=provider, version=version, lease_owner=lease_owner)
+
     async def record_verification(
-        self, org_id: str, provider: str, version: int, error: str, origin: Origin
+        self, org_id: str, provider: str, version: int, facts: Facts, origin: Origin
     ) -> Integration:
-        """Keep the provider's definite answer about the active version; an empty error is a yes.
+        """Keep the provider's definite answer about the active version; one without an error is a yes.
 
         Raises:
             VersionConflict: the version is not the active one.
             CredentialNotFound: there is none.
         """
         return await self._apply(
-            org_id, provider, lambda held: rules.verify(held.org, provider, version, error), origin
+            org_id, provider, lambda held: rules.verify(held.org, provider, version, facts), origin
         )
 
     async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
@@ -321,9 +383,7 @@ class Keeper:
             changed = rule(held)
             if changed is None:
                 return None
-            change = await self._vouched(held, changed, held.key)
-            if provider not in change.macs:
-                raise CredentialUnreadable
+            change = _demand_vouched(await self._vouched(held, changed, held.key), provider)
             return replace(change, destroys_version=changed.action == "credential.destroy")
 
         await self._change(org_id, decide, origin, provider=provider, version=version)
@@ -413,6 +473,17 @@ class Keeper:
                 return integration
         raise InternalError
 
+    async def _opened(self, record: Record) -> bytes:
+        try:
+            return (await self._envelope.unlock(record)).open()
+        except self._unreadable:
+            name = record.name
+            _log.error(
+                "a record does not open",
+                extra={"org": name.org_id, "provider": name.provider, "version": name.version},
+            )
+            raise CredentialUnreadable from None
+
     async def _holds(self, record: Record, payload: bytes) -> bool:
         try:
             return hmac.compare_digest((await self._envelope.unlock(record)).open(), payload)
@@ -425,3 +496,10 @@ class Keeper:
             extra={"org": key.org_id, "key_id": key.key_id, "master_key_id": key.master_key_id},
         )
         return CredentialUnreadable()
+
+
+def _demand_vouched(change: Change, provider: str) -> Change:
+    """The change; CredentialUnreadable when the org's key does not vouch for the integration that it is about."""
+    if provider not in change.macs:
+        raise CredentialUnreadable
+    return change

@@ -23,6 +23,8 @@ from services.vault.keyring import Keyring
 from services.vault.postgres import PostgresStore
 from services.vault.postgres_audit import PostgresAudit
 from services.vault.postgres_keys import PostgresKeys
+from services.vault.postgres_oauth import PostgresOAuthStates
+from services.vault.postgres_work import PostgresWork
 from services.vault.proof import AuditProof
 from services.vault.reader import Nothing, Owned, Readable, Reader
 from services.vault.rotation import MasterRotation, OrgRotations
@@ -66,6 +68,7 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
         keys = PostgresKeys(pool)
         chain = SigningKey(keys, ring, random=os.urandom).chain
         store = PostgresStore(pool, chain=chain, sender=vault_id)
+        work = PostgresWork(pool, chain=chain)
         audit = PostgresAudit(pool, chain=chain)
         fleet = Fleet(
             connect=lambda: listen(url),
@@ -105,10 +108,14 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
             findings=check.findings,
         )
         services = [
-            Service(access_service_pb2.DESCRIPTOR, add_access, AccessServicer(reader, store, watchers, sync)),
+            Service(access_service_pb2.DESCRIPTOR, add_access, AccessServicer(reader, store, watchers, sync, work)),
             Service(directory_service_pb2.DESCRIPTOR, add_directory, DirectoryServicer(reader)),
             Service(status_service_pb2.DESCRIPTOR, add_status, StatusServicer(store, audit)),
-            Service(store_service_pb2.DESCRIPTOR, add_store, StoreServicer(keeper, store)),
+            Service(
+                store_service_pb2.DESCRIPTOR,
+                add_store,
+                StoreServicer(keeper, store, work, PostgresOAuthStates(pool)),
+            ),
             Service(admin_service_pb2.DESCRIPTOR, add_admin, admin),
         ]
         telemetry = Telemetry()

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 
 from services.vault.audit import Chain, End, event_of
 from services.vault.credential import (
+    Facts,
     Integration,
     Mapping,
     Org,
     OrgKey,
+    OrgState,
     Origin,
     Pointer,
     Record,
@@ -25,6 +27,8 @@ from services.vault.credential import (
     version_state,
 )
 from services.vault.keeper import Change, Decide, Held
+from services.vault.memory_work import MemoryOAuthStates, MemoryWork, Readable
+from services.vault.org import Changed
 from tenantvault.audit import Event, Head, Link
 from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict
 
@@ -35,7 +39,7 @@ class _Facts:
 
     connected_at: datetime | None = None
     last_verified_at: datetime | None = None
-    verification_error: str = ""
+    said: Facts = field(default_factory=Facts)
 
 
 @dataclass(slots=True)
@@ -56,7 +60,7 @@ class _Row:
 
 
 class MemoryStore:
-    """The vault's store ports in dictionaries."""
+    """The vault's store ports in dictionaries, with those of work and of consents under way beside them."""
 
     def __init__(
         self,
@@ -72,6 +76,8 @@ class MemoryStore:
         self._mappings: dict[tuple[str, str], Mapping] = {}
         self.links: dict[str, list[Link]] = defaultdict(list)
         self.heads: dict[str, Head] = {}
+        self.work = MemoryWork(readable=self._readable, add=self.add, now=now)
+        self.oauth_states = MemoryOAuthStates(make_org=self._make, now=now)
 
     async def read(self, keys: Sequence[tuple[str, str]], *, newest: bool = False) -> Sequence[Stored | None]:
         """What there is of each org and provider."""
@@ -148,8 +154,7 @@ class MemoryStore:
 
     async def acquire_lease(self, org_id: str, provider: str, owner: str, seconds: float) -> None:
         """Take or prolong a lease."""
-        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id)))
-        row.is_there, leases = True, row.leases
+        leases = self._make(org_id).leases
         holder, until = leases.get(provider, (owner, 0.0))
         if holder != owner and until > self._timer():
             raise LeaseHeld(retry_after=until - self._timer())
@@ -216,7 +221,8 @@ class MemoryStore:
         row, place = self._orgs[old.name.org_id], (old.name.provider, old.name.version)
         async with row.lock:
             found = row.records.get(place)
-            if found is None or found[0] != old.name or new.name.key_id not in row.keys:
+            # What a version holds may be replaced under the same name.
+            if found != (old.name, old.sealed) or new.name.key_id not in row.keys:
                 return False
             row.records[place] = (new.name, new.sealed)
             return True
@@ -232,6 +238,33 @@ class MemoryStore:
     def _write(self, row: _Row, change: Change) -> None:
         changed, org_id = change.changed, change.changed.org.org_id
         # First what may be refused.
+        self._register(org_id, change)
+        moved = changed.provider and (
+            changed.org.pointers[changed.provider].version
+            != row.org.pointers.get(changed.provider, Pointer(provider=changed.provider)).version
+        )
+        row.org, row.macs = changed.org, dict(change.macs)
+        place = (changed.provider, changed.version)
+        if change.key is not None:
+            row.keys[change.key.key_id] = change.key
+            row.current_key = change.key.key_id
+        self._keep_record(row, place, change)
+        if moved:
+            row.versions[place] = replace(row.versions[place], was_active=True)
+        if change.destroys_version:
+            self._destroy(row, place)
+        if change.destroys_keys:
+            row.keys, row.current_key = {}, ""
+            for each in list(row.records):
+                self._destroy(row, each)
+            self.work.forget(org_id)
+            self.oauth_states.forget(org_id)
+        if change.schedule is not None:
+            self.work.replace(org_id, changed.provider, change.schedule)
+        if changed.provider:
+            self._keep_facts(row.facts[changed.provider], changed)
+
+    def _register(self, org_id: str, change: Change) -> None:
         kept = {
             key: mapping
             for key, mapping in self._mappings.items()
@@ -243,31 +276,20 @@ class MemoryStore:
                 raise ResourceConflict
             kept[key] = mapping
         self._mappings = kept
-        moved = changed.provider and (
-            changed.org.pointers[changed.provider].version
-            != row.org.pointers.get(changed.provider, Pointer(provider=changed.provider)).version
-        )
-        row.org, row.macs = changed.org, dict(change.macs)
-        place = (changed.provider, changed.version)
-        if change.key is not None:
-            row.keys[change.key.key_id] = change.key
-            row.current_key = change.key.key_id
-        if change.name is not None:
-            row.records[place] = (change.name, change.sealed)
-            row.versions[place] = Version(version=changed.version, hint=change.hint, created_at=self._now())
-        if moved:
-            row.versions[place] = replace(row.versions[place], was_active=True)
-        if change.destroys_version:
-            self._destroy(row, place)
-        if change.destroys_keys:
-            row.keys, row.current_key = {}, ""
-            for each in list(row.records):
-                self._destroy(row, each)
-        if changed.provider:
-            facts = row.facts[changed.provider]
-            facts.connected_at = self._now() if changed.connected else facts.connected_at
-            facts.last_verified_at = self._now() if changed.verified else facts.last_verified_at
-            facts.verification_error = facts.verification_error if changed.error is None else changed.error
+
+    def _keep_record(self, row: _Row, place: tuple[str, int], change: Change) -> None:
+        if change.name is None:
+            return
+        row.records[place] = (change.name, change.sealed)
+        if not change.replaces_record:
+            row.versions[place] = Version(version=place[1], hint=change.hint, created_at=self._now())
+
+    def _keep_facts(self, facts: _Facts, changed: Changed) -> None:
+        facts.connected_at = self._now() if changed.connected else facts.connected_at
+        facts.last_verified_at = self._now() if changed.verified else facts.last_verified_at
+        if changed.facts is not None:
+            account = facts.said.account if changed.facts.account is None else changed.facts.account
+            facts.said = replace(changed.facts, account=account)
 
     def _destroy(self, row: _Row, place: tuple[str, int]) -> None:
         row.records.pop(place, None)
@@ -321,25 +343,43 @@ class MemoryStore:
             return None
         return Resolved(mapping, integration, self._stored(mapping.org_id, provider) if provider else None)
 
+    def _make(self, org_id: str) -> _Row:
+        row = self._orgs.setdefault(org_id, _Row(Org(org_id=org_id)))
+        row.is_there = True
+        return row
+
+    def _readable(self, org_id: str, provider: str) -> Readable | None:
+        row = self._orgs.get(org_id)
+        pointer = row.org.pointers.get(provider) if row else None
+        if row is None or pointer is None or not pointer.is_active or row.org.state is not OrgState.ACTIVE:
+            return None
+        return Readable(pointer.version, row.facts[provider].last_verified_at)
+
     def _holds(self, row: _Row, provider: str, owner: str) -> bool:
         holder, until = row.leases.get(provider, ("", 0.0))
         return holder == owner and until > self._timer()
 
     def _integration(self, row: _Row, provider: str) -> Integration:
         pointer, facts = row.org.pointers[provider], row.facts[provider]
+        rotation_due_at, rotates_by_itself = self.work.rotation(row.org.org_id, provider)
         return Integration(
             provider=provider,
             state=state_of(
                 version=pointer.version,
                 is_active=pointer.is_active,
                 latest_version=pointer.latest_version,
-                verification_error=facts.verification_error,
+                verification_error=facts.said.error,
             ),
             version=pointer.version,
             latest_version=pointer.latest_version,
             hint=row.versions[provider, pointer.version].hint if pointer.version else "",
             resources=[mapping.resource for mapping in self._pointer(row, provider).mappings],
             last_verified_at=facts.last_verified_at,
-            verification_error=facts.verification_error,
+            verification_error=facts.said.error,
+            verification_reason=facts.said.reason,
+            warnings=tuple(facts.said.warnings),
+            account=facts.said.account or "",
             connected_at=facts.connected_at,
+            rotation_due_at=rotation_due_at,
+            rotates_by_itself=rotates_by_itself,
         )

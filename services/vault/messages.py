@@ -9,14 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.vault.credential import Integration, Plaintext, Resource, State, Version, VersionState
 from services.vault.rotation import MasterKeyRow
 from services.vault.wire import KINDS, PROVIDERS
+from services.vault.wire_work import TASKS
+from services.vault.work import DueWork
 from tenantvault.audit import Head, Link
 from tenantvault.errors import TenantVaultError
 from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import status_service_pb2 as status_pb
+from tenantvault.v1 import store_service_pb2 as store_pb
 
 _NUMBERS: Final = {name: number for number, name in PROVIDERS.items()}
 _KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
+_TASK_NUMBERS: Final = {task: number for number, task in TASKS.items()}
 _STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
 _VERSION_STATES: Final = {state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,6 +57,23 @@ def integration_message(integration: Integration) -> pb.Integration:
         verification_error=integration.verification_error,
         last_verified_at=_moment(integration.last_verified_at),
         connected_at=_moment(integration.connected_at),
+        warnings=integration.warnings,
+        account=integration.account,
+        verification_reason=integration.verification_reason,
+        rotation_due_at=_moment(integration.rotation_due_at),
+        rotates_by_itself=integration.rotates_by_itself,
+    )
+
+
+def due_work_message(work: DueWork) -> store_pb.DueWork:
+    """The message of a piece of work that the caller has now."""
+    return store_pb.DueWork(
+        org_id=work.piece.org_id,
+        provider=_NUMBERS[work.piece.provider],  # type: ignore[arg-type]  # an enum's number
+        task=_TASK_NUMBERS[work.piece.task],  # type: ignore[arg-type]  # an enum's number
+        attempts=work.attempts,
+        progress=work.progress,
+        due_at=_moment(work.due_at),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.vault.credential import Org, OrgState, Pointer, Resource, Version
+from services.vault.credential import Facts, Org, OrgState, Pointer, Resource, Version
 from tenantvault.errors import (
     CredentialNotFound,
     OrgFrozen,
@@ -26,8 +26,9 @@ REFUSED: Final = "refused"
 class Changed:
     """An org after a change, and what the audit says of it.
 
-    `resources` replaces the provider's resources unless it is None. `activated`, `verified` and `error` say what
-    happens to the facts that only people look at: the moment of connecting, the last confirmation, the refusal.
+    `resources` replaces the provider's resources unless it is None. `connected`, `verified` and `facts` say what
+    happens to what only people look at: the moment of connecting, the last confirmation, what the provider said, which
+    stays when `facts` is None.
     """
 
     org: Org
@@ -38,7 +39,7 @@ class Changed:
     resources: Sequence[Resource] | None = None
     connected: bool = False
     verified: bool = False
-    error: str | None = None
+    facts: Facts | None = None
 
 
 def put(org: Org, provider: str, version: int) -> Changed:
@@ -59,17 +60,23 @@ def activate(
     *,
     now: datetime,
     overlap: timedelta,
+    facts: Facts,
 ) -> Changed:
     """Make the newest version the current one, with its resources; the one before stays readable for the overlap.
 
+    The current version may be registered again, also when it is not the newest: that changes its resources and what
+    people look at.
+
     Raises:
-        VersionConflict: it is not the newest, or a disconnect has passed it over.
+        VersionConflict: it is neither the newest nor the current one, or a disconnect has passed it over.
     """
     demand_open(org)
     pointer = org.pointers.get(provider)
-    if pointer is None or version is None or version.destroyed_at or pointer.latest_version != version.version:
+    if pointer is None or version is None or version.destroyed_at:
         raise VersionConflict
     again = pointer.is_active and pointer.version == version.version
+    if not again and pointer.latest_version != version.version:
+        raise VersionConflict
     after = replace(
         pointer,
         version=version.version,
@@ -92,30 +99,41 @@ def activate(
         resources=resources,
         connected=not again,
         verified=True,
-        error="",
+        facts=replace(facts, error="", reason="", account=facts.account or ""),
     )
 
 
-def verify(org: Org, provider: str, version: int, error: str) -> Changed:
-    """Keep the provider's definite answer about the current version.
+def verify(org: Org, provider: str, version: int, facts: Facts) -> Changed:
+    """Keep the provider's definite answer about the current version: a refusal when it has an error.
 
     Raises:
         CredentialNotFound: nothing was ever put.
         VersionConflict: the version is not the current one.
     """
     demand_open(org)
-    pointer = _known(org, provider)
-    if pointer.version != version or not pointer.is_active:
-        raise VersionConflict
+    pointer = _current(org, provider, version)
+    kept = replace(facts, account=facts.account or None)
     return Changed(
         org=_with(org, pointer),
         action="credential.verify",
         provider=provider,
         version=version,
-        outcome=REFUSED if error else OK,
-        verified=not error,
-        error=error,
+        outcome=REFUSED if facts.error else OK,
+        verified=not facts.error,
+        facts=replace(kept, warnings=()) if facts.error else replace(kept, reason=""),
     )
+
+
+def refresh(org: Org, provider: str, version: int) -> Changed:
+    """Replace what the current version holds, e.g. for an access token that ended; its number stays.
+
+    Raises:
+        CredentialNotFound: nothing was ever put.
+        VersionConflict: the version is not the current one.
+    """
+    demand_open(org)
+    pointer = _current(org, provider, version)
+    return Changed(org=_with(org, pointer), action="credential.refresh", provider=provider, version=version)
 
 
 def disconnect(org: Org, provider: str) -> Changed | None:
@@ -178,7 +196,8 @@ def roll_back(org: Org, provider: str, version: Version | None, expected: int) -
         provider=provider,
         version=version.version,
         connected=True,
-        error="",
+        # What was said, was said of another version.
+        facts=Facts(account=""),
     )
 
 
@@ -247,6 +266,13 @@ def _known(org: Org, provider: str) -> Pointer:
     pointer = org.pointers.get(provider)
     if pointer is None:
         raise CredentialNotFound
+    return pointer
+
+
+def _current(org: Org, provider: str, version: int) -> Pointer:
+    pointer = _known(org, provider)
+    if pointer.version != version or not pointer.is_active:
+        raise VersionConflict
     return pointer
 
 

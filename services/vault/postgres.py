@@ -31,8 +31,17 @@ from services.vault.credential import (
 )
 from services.vault.database import Connection, Pool, connection, in_org
 from services.vault.keeper import Change, Decide, Held
+from services.vault.org import Changed
 from services.vault.postgres_audit import append
-from tenantvault.errors import CredentialNotFound, LeaseHeld, ResourceConflict, VaultUnavailable
+from services.vault.postgres_oauth import forget_oauth_states
+from services.vault.postgres_work import forget_work, replace_schedule
+from tenantvault.errors import (
+    CredentialNotFound,
+    CredentialUnreadable,
+    LeaseHeld,
+    ResourceConflict,
+    VaultUnavailable,
+)
 
 CHANGES: Final = "tenantvault:changes"
 """The channel on which the vaults tell each other that an org has moved on."""
@@ -41,10 +50,12 @@ _MOST_VERSIONS: Final = 1000
 
 _INTEGRATION: Final = """
     SELECT c.provider, c.version, c.latest_version, c.hint, c.is_active, c.connected_at, c.last_verified_at,
-           c.verification_error,
+           c.verification_error, c.verification_reason, c.warnings, c.account,
+           r.due_at AS rotation_due_at, NOT r.by_hand AS rotates_by_itself,
            (SELECT jsonb_agg(jsonb_build_array(m.kind, m.resource_id, m.role) ORDER BY m.kind, m.role, m.resource_id)
               FROM assistant_org_mapping m WHERE m.org_id = c.org_id AND m.provider = c.provider) AS resources
       FROM org_credentials c
+      LEFT JOIN tasks r ON r.org_id = c.org_id AND r.provider = c.provider AND r.task = 'rotate'
      WHERE c.org_id = $1
 """
 
@@ -251,18 +262,24 @@ async def _write(db: Connection, held: Held, change: Change) -> None:
     )
     if change.key is not None:
         await _keep_key(db, change.key)
-    if change.name is not None:
+    if change.name is not None and change.replaces_record:
+        await _replace_record(db, change.name, change.sealed)
+    elif change.name is not None:
         await _keep_version(db, change.name, change.sealed, change.hint)
     if change.destroys_version:
         await _destroy_versions(db, org.org_id, changed.provider, changed.version)
     if change.destroys_keys:
         await _destroy_keys(db, org.org_id)
+        await forget_work(db, org.org_id)
+        await forget_oauth_states(db, org.org_id)
     await _keep_pointers(db, org, change.macs)
     if changed.provider:
         moved = held.org.pointers.get(changed.provider, Pointer(provider=changed.provider)).version
         await _keep_facts(db, changed, moved=org.pointers[changed.provider].version != moved)
     for provider, mappings in change.mappings.items():
         await _replace_mappings(db, org.org_id, provider, mappings)
+    if change.schedule is not None:
+        await replace_schedule(db, org.org_id, changed.provider, change.schedule)
 
 
 async def _keep_key(db: Connection, key: OrgKey) -> None:
@@ -297,6 +314,22 @@ async def _keep_version(db: Connection, name: RecordName, sealed: bytes, hint: s
         sealed,
         hint,
     )
+
+
+async def _replace_record(db: Connection, name: RecordName, sealed: bytes) -> None:
+    """Write what a version holds from now on. The copy beside the pointer follows with the pointer."""
+    replaced = await db.fetchval(
+        "UPDATE credential_versions SET key_id = $4, encrypted_config = $5"
+        " WHERE org_id = $1 AND provider = $2 AND version = $3 AND destroyed_at IS NULL RETURNING true",
+        name.org_id,
+        name.provider,
+        name.version,
+        name.key_id,
+        sealed,
+    )
+    if not replaced:
+        # Somebody destroyed the active version by SQL.
+        raise CredentialUnreadable
 
 
 async def _destroy_versions(db: Connection, org_id: str, provider: str, version: int) -> None:
@@ -354,20 +387,29 @@ async def _keep_pointers(db: Connection, org: Org, macs: Any) -> None:
     )
 
 
-async def _keep_facts(db: Connection, changed: Any, *, moved: bool) -> None:
+async def _keep_facts(db: Connection, changed: Changed, *, moved: bool) -> None:
     """Write what only people look at."""
     await db.execute(
         "UPDATE org_credentials SET updated_at = now(),"
         "       connected_at = CASE WHEN $3 THEN now() ELSE connected_at END,"
-        "       last_verified_at = CASE WHEN $4 THEN now() ELSE last_verified_at END,"
-        "       verification_error = CASE WHEN $5::text IS NULL THEN verification_error ELSE nullif($5, '') END"
+        "       last_verified_at = CASE WHEN $4 THEN now() ELSE last_verified_at END"
         " WHERE org_id = $1 AND provider = $2",
         changed.org.org_id,
         changed.provider,
         changed.connected,
         changed.verified,
-        changed.error,
     )
+    if changed.facts is not None:
+        await db.execute(
+            "UPDATE org_credentials SET verification_error = nullif($3, ''), verification_reason = nullif($4, ''),"
+            "       warnings = $5, account = coalesce($6, account) WHERE org_id = $1 AND provider = $2",
+            changed.org.org_id,
+            changed.provider,
+            changed.facts.error,
+            changed.facts.reason,
+            list(changed.facts.warnings),
+            changed.facts.account,
+        )
     if moved:
         await db.execute(
             "UPDATE credential_versions SET activated_at = coalesce(activated_at, now())"
@@ -486,5 +528,10 @@ def _integration(row: Any) -> Integration:
         resources=tuple(Resource(*parts) for parts in json.loads(row["resources"] or "[]")),
         last_verified_at=row["last_verified_at"],
         verification_error=error,
+        verification_reason=row["verification_reason"] or "",
+        warnings=tuple(row["warnings"]),
+        account=row["account"],
         connected_at=row["connected_at"],
+        rotation_due_at=row["rotation_due_at"],
+        rotates_by_itself=bool(row["rotates_by_itself"]),
     )

@@ -147,6 +147,8 @@ class PostgresKeys:
             done = await db.fetchval(
                 "UPDATE credential_versions SET key_id = $5, encrypted_config = $6"
                 " WHERE org_id = $1 AND provider = $2 AND version = $3 AND key_id = $4 AND destroyed_at IS NULL"
+                # What a version holds may be replaced under the same key.
+                "   AND encrypted_config = $7"
                 # A key that was replaced meanwhile, and was found to seal nothing, may be destroyed by now.
                 "   AND EXISTS (SELECT FROM org_keys k"
                 "                WHERE k.org_id = $1 AND k.key_id = $5 AND k.destroyed_at IS NULL)"
@@ -157,6 +159,7 @@ class PostgresKeys:
                 name.key_id,
                 new.name.key_id,
                 new.sealed,
+                old.sealed,
             )
             if done:
                 await db.execute(

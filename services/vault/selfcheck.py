@@ -19,6 +19,7 @@ from tenantvault.errors import TenantVaultError, VaultUnavailable
 _FENCE: Final = "(org_id = current_setting('tenantvault.org_id'::text, true))"
 """The policy's condition, as PostgreSQL writes it."""
 
+_LOOK_UP_PATH: Final = "search_path=pg_catalog, pg_temp"
 _PROBE: Final = bytes(32)
 _AUDIT_SECONDS: Final = 2.0
 
@@ -249,6 +250,21 @@ async def _row_level_security(db: Connection) -> None:
             raise NotReady(
                 f"the row-level security policy of table {table['relname']} is not the one that was migrated"
             )
+    # What acts as another role than its caller's: the look-ups, and nothing else but what an extension brings along.
+    loose = await db.fetchval(
+        "SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = 'public' AND p.prosecdef"
+        "   AND (pg_get_userbyid(p.proowner) <> 'tenantvault_lookup' OR p.proconfig IS DISTINCT FROM $1"
+        "        OR has_function_privilege('public', p.oid, 'EXECUTE'))"
+        "   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid"
+        "                    AND d.deptype = 'e') ORDER BY p.proname LIMIT 1",
+        [_LOOK_UP_PATH],
+    )
+    if loose:
+        raise NotReady(
+            f"function {loose} passes by the walls between orgs in another way than it was migrated: drop it, or look"
+            " at the migrations"
+        )
 
 
 async def _statement_logging(db: Connection) -> None:

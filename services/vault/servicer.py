@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from services.rpc.middleware import Context
 from services.vault import messages, wire
-from services.vault.credential import Integration, Version
+from services.vault.credential import Integration, Origin, Version
 from services.vault.reader import Reader
 from services.vault.watchers import Watchers
 from tenantvault.audit import Link
@@ -41,11 +41,21 @@ class InSync(Protocol):
         """Until then no change takes effect without it."""
 
 
+class Failures(Protocol):
+    """Where failures of credentials in use are reported."""
+
+    async def report_failure(self, org_id: str, provider: str, version: int, origin: Origin) -> bool:
+        """Make the test of an active version due; whether it is due because of this."""
+
+
 class AccessServicer(access_grpc.CredentialAccessServiceServicer):
     """Hands out plaintext, and tells when what was handed out is old."""
 
-    def __init__(self, reader: Reader, generations: Generations, watchers: Watchers, sync: InSync) -> None:
+    def __init__(
+        self, reader: Reader, generations: Generations, watchers: Watchers, sync: InSync, failures: Failures
+    ) -> None:
         self._reader = reader
+        self._failures = failures
         self._generations = generations
         self._watchers = watchers
         self._sync = sync
@@ -138,6 +148,18 @@ class AccessServicer(access_grpc.CredentialAccessServiceServicer):
                     heard_at, beaten_at = synced_at, now
                     yield access_pb.WatchChangesResponse(heartbeat=access_pb.Heartbeat())
                 patience = HEARTBEAT_SECONDS
+
+    async def ReportFailure(
+        self, request: access_pb.ReportFailureRequest, context: Context
+    ) -> access_pb.ReportFailureResponse:
+        """Have a credential that was refused tested."""
+        is_due = await self._failures.report_failure(
+            wire.org_from(request.org_id),
+            wire.provider_from(request.provider),
+            wire.version_from(request.version),
+            wire.reader_from(request.on_behalf_of),
+        )
+        return access_pb.ReportFailureResponse(test_is_due=is_due)
 
 
 class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from services.rpc.middleware import current_call
-from services.vault.credential import Origin, Resource
+from services.vault.credential import Facts, Origin, Resource
 from tenantvault.audit import VAULT_CHAIN
 from tenantvault.errors import InvalidRequest
 from tenantvault.secret import Secret
@@ -49,16 +50,30 @@ PAGE: Final = 100
 _ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ROLE: Final = re.compile(r"[a-z0-9_-]{0,32}")
 _ACTION: Final = re.compile(r"[a-z_.]{0,64}")
+_REASON: Final = re.compile(r"[A-Z_]{0,64}")
 _MAX_TEXT: Final = 256
 _MAX_ERROR: Final = 1000
+_MAX_WARNINGS: Final = 20
+_MAX_WARNING: Final = 500
 
 # Which provider a credential is of, and which of its secrets tells two of them apart.
 _SHAPES: Final[Mapping[str, tuple[str, Callable[[pb.Credential], str]]]] = MappingProxyType(
     {
         "vapi": ("vapi", lambda credential: credential.vapi.api_key),
         "twilio": ("twilio", lambda credential: credential.twilio.auth_token or credential.twilio.api_key_secret),
+        # The access token is another one every hour.
+        "google_calendar": ("googleCalendar", lambda credential: credential.google_calendar.refresh_token),
+        "resend": ("resend", lambda credential: credential.resend.api_key),
+        "elevenlabs": ("elevenlabs", lambda credential: credential.elevenlabs.api_key),
     }
 )
+
+
+def text_from(field: str, value: str, *, at_least: int = 0, at_most: int = _MAX_TEXT) -> str:
+    """A text as it came; InvalidRequest when its bytes are too few or too many, or do not print."""
+    if not at_least <= len(value.encode()) <= at_most or not value.isprintable():
+        raise InvalidRequest(fields={field: f"Give {at_least} to {at_most} bytes of printable text."})
+    return value
 
 
 def org_from(org_id: str) -> str:
@@ -88,7 +103,7 @@ def resource_key_from(kind: int, resource_id: str) -> tuple[str, str]:
     """The kind's name and the identifier; InvalidRequest when one is missing, unknown or too long."""
     if kind not in KINDS:
         raise InvalidRequest(fields={"kind": "Give one of the kinds of resource."})
-    return KINDS[kind], _text("resource_id", resource_id, at_least=1)
+    return KINDS[kind], text_from("resource_id", resource_id, at_least=1)
 
 
 def resources_from(messages: Iterable[pb.Resource]) -> list[Resource]:
@@ -118,14 +133,14 @@ def payload_from(credential: pb.Credential) -> tuple[str, bytes, str]:
 def origin_from(message: store_pb.Origin) -> Origin:
     """Who makes the change that is under way."""
     call = current_call()
-    return Origin(call.peer, _text("origin.on_behalf_of", message.on_behalf_of), call.request_id)
+    return Origin(call.peer, text_from("origin.on_behalf_of", message.on_behalf_of), call.request_id)
 
 
 def reader_from(on_behalf_of: str = "") -> Origin:
     """Who reads in the call that is under way; InvalidRequest when the person's name is too long."""
     call = current_call()
     # Most reads are on nobody's behalf, and this is on the way of each.
-    person = _text("on_behalf_of", on_behalf_of) if on_behalf_of else ""
+    person = text_from("on_behalf_of", on_behalf_of) if on_behalf_of else ""
     return Origin(call.peer, person, call.request_id)
 
 
@@ -186,9 +201,19 @@ def action_from(action: str) -> str:
     return action
 
 
-def error_from(error: str) -> str:
-    """The sentence of a refusal; InvalidRequest when it is too long."""
-    return _text("error", error, at_most=_MAX_ERROR)
+def facts_from(request: store_pb.RegisterResourcesRequest | store_pb.RecordVerificationRequest) -> Facts:
+    """What the provider said; InvalidRequest when a part of it is too long, or a reason is given and no error."""
+    warnings = [text_from("warnings", warning, at_most=_MAX_WARNING) for warning in request.warnings]
+    if len(warnings) > _MAX_WARNINGS:
+        raise InvalidRequest(fields={"warnings": f"Give at most {_MAX_WARNINGS} sentences."})
+    facts = Facts(warnings=tuple(warnings), account=text_from("account", request.account))
+    if isinstance(request, store_pb.RegisterResourcesRequest):
+        return facts
+    if not _REASON.fullmatch(request.reason):
+        raise InvalidRequest(fields={"reason": "Give the name of an ErrorReason, e.g. INVALID_CREDENTIALS."})
+    if request.reason and not request.error:
+        raise InvalidRequest(fields={"error": "Give the sentence of the refusal too."})
+    return replace(facts, error=text_from("error", request.error, at_most=_MAX_ERROR), reason=request.reason)
 
 
 def version_from(version: int, *, at_least: int = 1) -> int:
@@ -200,7 +225,7 @@ def version_from(version: int, *, at_least: int = 1) -> int:
 
 def owner_from(owner: str) -> str:
     """The owner of a lease; InvalidRequest when it is empty or too long."""
-    return _text("owner", owner, at_least=1, at_most=64)
+    return text_from("owner", owner, at_least=1, at_most=64)
 
 
 def lease_seconds_from(duration: Duration) -> float:
@@ -209,12 +234,6 @@ def lease_seconds_from(duration: Duration) -> float:
     if not 0 < seconds <= MAX_LEASE_SECONDS:
         raise InvalidRequest(fields={"duration": f"Give more than zero and at most {MAX_LEASE_SECONDS:g} seconds."})
     return seconds
-
-
-def _text(field: str, value: str, *, at_least: int = 0, at_most: int = _MAX_TEXT) -> str:
-    if not at_least <= len(value.encode()) <= at_most or not value.isprintable():
-        raise InvalidRequest(fields={field: f"Give {at_least} to {at_most} bytes of printable text."})
-    return value
 
 
 def _demand_number(keys: Sized) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import gateway.problems
 from tenantvault import errors
+from tests.architecture.provider_docs import PAGE, page
 
 ROOT = Path(__file__).parents[2]
 DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "clients/python/README.md"]
@@ -77,3 +78,7 @@ def test_every_make_target_in_the_docs_exists() -> None:
     named = set(re.findall(r"`(?:[A-Z]+=\S+ )*make ([a-z0-9-]+)", text(DOCS)))
     assert named
     assert set() == named - targets
+
+
+def test_the_page_of_the_providers_is_what_the_forms_show() -> None:
+    assert page() == PAGE.read_text("utf-8"), "write it anew with `make docs`"

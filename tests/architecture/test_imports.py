@@ -28,6 +28,8 @@ FORBIDDEN = [
     ("services/rpc/server.py", "import tenantvault.async_client"),
     ("clients/python/src/tenantvault/client.py", "import services.rpc.server"),
     ("clients/python/src/tenantvault/errors.py", "import grpc"),
+    ("clients/python/src/tenantvault/webhooks/vapi.py", "import grpc"),
+    ("services/provider/worker.py", "import grpc"),
 ]
 
 

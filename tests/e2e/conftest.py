@@ -12,10 +12,13 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from deploy.local.bearer import bearer_token
 from deploy.local.stack import Stack
 from tenantvault import AsyncClient
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Product:
@@ -34,7 +37,9 @@ class Product:
 
     def vault(self, peer: str = "voice-agent") -> AsyncClient:
         """The vault, as an internal service."""
-        return AsyncClient.connect(self.stack.vault_target, self.stack.tls(peer))
+        return AsyncClient.connect(
+            self.stack.vault_target, self.stack.tls(peer), provider_target=self.stack.provider_target
+        )
 
     async def sandbox(self, method: str, path: str, json: Any = None) -> Any:
         """The sandbox's control interface."""
@@ -65,3 +70,35 @@ async def product(short_root: Path) -> AsyncIterator[Product]:
     async with Stack(short_root / "local", durable=False, environ=environ) as stack:
         yield Product(stack)
     shutil.rmtree(short_root, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run browser tests")
+    async with async_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+        options += ["--disable-background-networking", "--disable-component-update"]
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser, product: Product) -> AsyncIterator[Page]:
+    context = await browser.new_context(base_url=product.stack.gateway_url)
+    context.set_default_timeout(15_000)
+    opened = await context.new_page()
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+
+    def heard(message: ConsoleMessage) -> None:
+        # Of our own pages: the stand-in for Google has a policy of its own.
+        ours = message.location["url"].startswith(product.stack.gateway_url)
+        if ours and "Content Security Policy" in message.text:
+            complaints.append(message.text)
+
+    opened.on("console", heard)
+    yield opened
+    await context.close()
+    assert [] == complaints

@@ -11,6 +11,8 @@ from tenantvault import Provider, ResourceKind
 from tenantvault.errors import CredentialUnreadable, PermissionDenied, ResourceNotFound, TenantVaultError
 from tests.e2e.conftest import Product
 from tests.e2e.test_connect import new_org, twilio_account, vapi_key
+from tests.e2e.test_consent import consent
+from tests.e2e.test_providers import elevenlabs_key, resend_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("stack")]
 
@@ -83,6 +85,11 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/api/integrations/slack", {"json": {}}),
     ("POST", "/api/integrations/slack/verify", {}),
     ("POST", "/api/integrations/resend", {"json": {"apiKey": "re_x"}}),
+    ("POST", "/api/integrations/resend", {"json": {"apiKey": "re_" + "x" * 30, "webhookId": "mine"}}),
+    ("POST", "/api/integrations/googleCalendar", {"json": {"refreshToken": "1//x"}}),
+    ("POST", "/api/integrations/vapi/test", {"json": {"apiKey": "short"}}),
+    ("POST", "/api/auth/google-calendar/callback", {"json": {"code": "x"}}),
+    ("POST", "/api/auth/google-calendar/callback", {"json": {"code": "x", "state": "y"}}),
     ("DELETE", "/api/integrations/%00", {}),
     ("PUT", "/api/integrations/vapi", {"json": {}}),
     ("GET", "/api/integrations/nothing/here", {}),
@@ -105,8 +112,8 @@ async def test_bad_input_is_a_clear_4xx(product: Product, method: str, path: str
     ("body", "fields"),
     [
         ({}, {"apiKey"}),
-        ({"apiKey": "short", "region": "moon", "webhookSecret": 3}, {"apiKey", "region", "webhookSecret"}),
-        ({"apiKey": "x" * 40, "surprise": 1}, {"surprise"}),
+        ({"apiKey": "short", "region": "moon", "webhookSecret": "x"}, {"apiKey", "region", "webhookSecret"}),
+        ({"apiKey": 7, "webhookSecret": 3, "surprise": 1}, {"apiKey", "webhookSecret", "surprise"}),
     ],
 )
 async def test_every_bad_field_is_named_at_once(product: Product, body: dict[str, Any], fields: set[str]) -> None:
@@ -121,6 +128,9 @@ async def test_without_a_token_there_is_nothing(product: Product) -> None:
             ("GET", "/api/integrations/status"),
             ("POST", "/api/integrations/vapi"),
             ("DELETE", "/api/integrations/vapi"),
+            ("GET", "/api/integrations/providers"),
+            ("POST", "/api/auth/google-calendar/start"),
+            ("POST", "/api/auth/google-calendar/callback"),
         ):
             assert 401 == (await client.request(method, path)).status_code
 
@@ -145,6 +155,7 @@ def _byte_columns(line: str) -> list[str]:
 async def test_no_planted_secret_is_written_anywhere(product: Product) -> None:
     org = new_org()
     good_key, good_twilio = vapi_key(), twilio_account()
+    good_resend, good_elevenlabs = resend_key(), elevenlabs_key()
     hook, key_secret = f"canary-{uuid.uuid4().hex}", f"canary{uuid.uuid4().hex[:26]}"
     refused = f"canary-{uuid.uuid4()}"
     answers = []
@@ -158,12 +169,21 @@ async def test_no_planted_secret_is_written_anywhere(product: Product) -> None:
             ("twilio", {**good_twilio, "authToken": key_secret}),
             ("twilio", {**good_twilio, "authToken": "", "apiKeySid": f"SK{'0' * 32}", "apiKeySecret": key_secret}),
             ("twilio", {"accountSid": key_secret, "authToken": refused, "phoneNumber": refused}),
+            ("resend", {"apiKey": good_resend}),
+            ("resend", {"apiKey": refused, "webhookSecret": hook}),
+            ("elevenlabs", {"apiKey": good_elevenlabs, "webhookSecret": hook}),
+            ("elevenlabs/test", {"apiKey": refused, "webhookSecret": hook}),
             ("slack", {"apiKey": refused}),
         ):
             answers.append((await api.post(f"/api/integrations/{path}", json=body)).text)
         answers.append((await api.post("/api/integrations/vapi", content=json.dumps({"apiKey": refused})[:-1])).text)
         answers.append((await api.post("/api/integrations/vapi/verify")).text)
         answers.append((await api.get("/api/integrations/status", params={"key": refused})).text)
+        came = await consent(api, f"{org}@acme.example")
+        answers.append((await api.post("/api/auth/google-calendar/callback", json=came)).text)
+        answers.append((await api.post("/api/auth/google-calendar/callback", json=came | {"error": refused})).text)
+        google = (await vault.google_calendar(org)).credential
+        tokens = [token.reveal() for token in (google.refresh_token, google.access_token, google.channel_token)]
         got = await vault.vapi(org)
         shown = f"{got} {got!r} {got.credential!r}"
         for secret in (good_key, hook):
@@ -174,5 +194,6 @@ async def test_no_planted_secret_is_written_anywhere(product: Product) -> None:
             shown += f"{error} {error!r} {error.fields}"
     written = await everything_written(product) + "\n".join(answers) + shown
     assert org in written
-    for secret in (good_key, good_twilio["authToken"], hook, key_secret, refused):
+    typed_in = (good_key, good_twilio["authToken"], good_resend, good_elevenlabs, hook, key_secret, refused)
+    for secret in (*typed_in, *tokens, came["code"]):
         assert secret not in written

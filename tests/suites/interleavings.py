@@ -178,6 +178,8 @@ class World:
         self.made_by: dict[int, int] = {}
         self.vaults: list[OneVault] = []
         self.store, self.close_store = self.loop.run_until_complete(open_store())
+        for provider in PROVIDERS:
+            self.loop.run_until_complete(self.store.acquire_lease(self.org, provider, "worker", 3600))
         ring = Keyring([LocalKey("exam", bytes(32))])
         gated = GatedStore(self, self.store)
         self.vaults = [OneVault(self, number, gated, ring) for number in range(2)]
@@ -346,6 +348,23 @@ class Interleavings(RuleBasedStateMachine):
         if current > back:
             call = world.vaults[vault].keeper.roll_back(
                 world.org, provider, current - back, expected_version=current, origin=ORIGIN
+            )
+            self.change(call, waits=waits)
+
+    @rule(vault=VAULTS, provider=PROVIDER, waits=WAITS)
+    def refresh(self, vault: int, provider: str, waits: bool) -> None:
+        """The same value is sealed anew under the same version: nobody may be left with what was there before."""
+        world = self.world
+        version = world.history[provider][-1].version
+        if version:
+            call = world.vaults[vault].keeper.refresh(
+                world.org,
+                provider,
+                f"payload {provider} {version}".encode(),
+                version,
+                may_replace=bytes.__eq__,
+                lease_owner="worker",
+                origin=ORIGIN,
             )
             self.change(call, waits=waits)
 

@@ -1,4 +1,4 @@
-"""What every store must do. A test module gives the fixture `parts` and imports all of this.
+"""What every store must do. A test module gives the fixtures `parts` and `pass_time` and imports all of this.
 
 A keeper and a reader drive the store, with a real envelope; what they never do is asked of the store directly.
 """
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -17,9 +17,11 @@ from services.vault import keeper as keeper_ports
 from services.vault import org as rules
 from services.vault import reader as reader_ports
 from services.vault import rotation
+from services.vault import work as work_ports
 from services.vault.audit import event_of
 from services.vault.cache import Cache, Freshness
 from services.vault.credential import (
+    Facts,
     Integration,
     Org,
     OrgState,
@@ -43,10 +45,13 @@ from services.vault.keyring import Keyring
 from services.vault.reader import Nothing, Owned, Readable, Reader
 from services.vault.rotation import OrgRotations
 from services.vault.seal import Unreadable
+from services.vault.work import DueWork, Finish, OAuthState, Piece, ScheduledWork, Task
 from tenantvault.audit import Event, Head, Link, check_signature, prove
 from tenantvault.errors import (
     CredentialNotFound,
+    InvalidRequest,
     LeaseHeld,
+    OAuthStateInvalid,
     OrgFrozen,
     OrgShredded,
     ResourceConflict,
@@ -95,6 +100,8 @@ class Parts:
     keys: rotation.RecordStore
     ring: Keyring
     public_key: bytes
+    work: work_ports.Work
+    oauth_states: work_ports.OAuthStates
 
 
 class Log:
@@ -162,18 +169,48 @@ class Vault:
         )
 
     async def activate(
-        self, org: str, version: int = 1, *resources: Resource, provider: str = "vapi", lease_owner: str = ""
+        self,
+        org: str,
+        version: int = 1,
+        *resources: Resource,
+        provider: str = "vapi",
+        lease_owner: str = "",
+        facts: Facts | None = None,
+        schedule: Sequence[ScheduledWork] | None = None,
     ) -> Integration:
-        return await self.keeper.activate(org, provider, version, resources, ORIGIN, lease_owner=lease_owner)
+        return await self.keeper.activate(
+            org, provider, version, resources, ORIGIN, lease_owner=lease_owner, facts=facts, schedule=schedule
+        )
 
     async def connect(
-        self, org: str, *resources: Resource, payload: bytes = b"", provider: str = "vapi", expected: int = 0
+        self,
+        org: str,
+        *resources: Resource,
+        payload: bytes = b"",
+        provider: str = "vapi",
+        expected: int = 0,
+        schedule: Sequence[ScheduledWork] | None = None,
     ) -> Integration:
         version = await self.put(org, payload, provider=provider, expected=expected)
-        return await self.activate(org, version, *resources, provider=provider)
+        return await self.activate(org, version, *resources, provider=provider, schedule=schedule)
 
-    async def verify(self, org: str, version: int = 1, error: str = "") -> Integration:
-        return await self.keeper.record_verification(org, "vapi", version, error, ORIGIN)
+    async def refresh(
+        self,
+        org: str,
+        payload: bytes,
+        version: int = 1,
+        *,
+        provider: str = "vapi",
+        lease_owner: str = "worker",
+        may_replace: Callable[[bytes, bytes], bool] = lambda _, __: True,
+    ) -> None:
+        await self.store.acquire_lease(org, provider, "worker", 60)
+        await self.keeper.refresh(
+            org, provider, payload, version, may_replace=may_replace, lease_owner=lease_owner, origin=ORIGIN
+        )
+
+    async def verify(self, org: str, version: int = 1, error: str = "", **said: Any) -> Integration:
+        return await self.keeper.record_verification(org, "vapi", version, Facts(error=error, **said), ORIGIN)
 
     async def disconnect(self, org: str, *, provider: str = "vapi") -> Integration:
         return await self.keeper.disconnect(org, provider, ORIGIN)
@@ -1536,3 +1573,590 @@ async def test_the_chain_begins_anew_for_no_one(vault: Vault, parts: Parts, org:
     assert isinstance(head, Head)
     assert (org, 7, found[-1].hash) == (head.org_id, head.sequence, head.hash)
     assert 7 == await proved(parts, org)
+
+
+# What a provider said.
+
+
+async def test_what_the_provider_said_is_shown_until_it_says_something_else(vault: Vault, org: str) -> None:
+    async def said() -> tuple[str, str, list[str], str]:
+        shown = await vault.integration(org)
+        return shown.verification_error, shown.verification_reason, list(shown.warnings), shown.account
+
+    await vault.put(org)
+    assert ("", "", [], "") == await said()
+    await vault.activate(org, facts=Facts(warnings=("Soon over.", "Spare numbers."), account="ada@example.com"))
+    assert ("", "", ["Soon over.", "Spare numbers."], "ada@example.com") == await said()
+    await vault.verify(org, error="Refused.", reason="INVALID_CREDENTIALS", warnings=("Not kept.",))
+    assert ("Refused.", "INVALID_CREDENTIALS", [], "ada@example.com") == await said()
+    await vault.refresh(org, b"another")
+    await vault.disconnect(org)
+    await vault.reconnect(org)
+    assert ("Refused.", "INVALID_CREDENTIALS", [], "ada@example.com") == await said()
+    await vault.verify(org, warnings=("Soon over.",), account="")
+    assert ("", "", ["Soon over."], "ada@example.com") == await said()
+    await vault.verify(org, account="bob@example.com")
+    assert ("", "", [], "bob@example.com") == await said()
+    await vault.verify(org, error="Refused.", reason="INVALID_CREDENTIALS")
+    await vault.activate(org)
+    assert ("", "", [], "") == await said()
+
+
+async def test_after_a_rollback_nothing_is_known_of_what_the_provider_says(vault: Vault, org: str) -> None:
+    await vault.connect(org)
+    await vault.put(org, expected=1)
+    await vault.activate(org, 2, facts=Facts(warnings=("Soon over.",), account="ada@example.com"))
+    shown = await vault.roll_back(org, 1, expected=2)
+    assert ([], "") == (list(shown.warnings), shown.account)
+
+
+async def test_the_active_version_can_be_registered_again_when_a_newer_one_is_not_active(
+    parts: Parts, store: Store, org: str
+) -> None:
+    vault, resource = Vault(parts, overlap=HOUR), assistant()
+    await vault.connect(org)
+    await vault.connect(org, expected=1)
+    await vault.put(org, expected=2)
+    before = (await read(store, org)).pointer
+    connected_at = (await vault.integration(org)).connected_at
+    shown = await vault.activate(org, 2, resource, facts=Facts(account="ada@example.com"))
+    assert (2, 3, [resource], "ada@example.com", connected_at) == (
+        shown.version,
+        shown.latest_version,
+        list(shown.resources),
+        shown.account,
+        shown.connected_at,
+    )
+    after = await read(store, org)
+    assert replace(before, registered=6, resources=1) == after.pointer
+    assert await vault.envelope.trusts(after)
+    assert {1: "previous", 2: "active", 3: "stored"} == await states(store, org)
+    await vault.roll_back(org, 1, expected=2)
+    assert 1 == (await vault.activate(org, 1, resource)).version
+    with pytest.raises(VersionConflict):
+        await vault.activate(org, 2)
+    await vault.disconnect(org)
+    with pytest.raises(VersionConflict):
+        await vault.activate(org, 1)
+
+
+# Work that comes due.
+
+MINUTE, DAY, NOW = timedelta(minutes=1), timedelta(days=1), timedelta()
+
+
+def due_now(*tasks: Task) -> list[ScheduledWork]:
+    return [ScheduledWork(task=task, due_in=NOW) for task in tasks or (Task.VERIFY,)]
+
+
+async def claimed(work: work_ports.Work, *orgs: str, owner: str = "worker", lease: timedelta = MINUTE) -> list[DueWork]:
+    """What there is to be taken of these orgs. What other tests left behind is taken too."""
+    found: list[DueWork] = []
+    while page := await work.claim(owner, lease, at_most=100):
+        assert len(page) <= 100
+        found.extend(page)
+        if not lease:
+            break
+    return [each for each in found if each.piece.org_id in orgs]
+
+
+@pytest.fixture
+def work(parts: Parts) -> work_ports.Work:
+    return parts.work
+
+
+async def test_work_is_taken_when_it_is_due_the_longest_due_first(
+    vault: Vault, work: work_ports.Work, org: str, other_org: str
+) -> None:
+    later = ScheduledWork(task=Task.REFRESH, due_in=HOUR)
+    await vault.connect(other_org, schedule=due_now())
+    await vault.connect(org, schedule=[*due_now(Task.ROTATE), later])
+    await vault.connect(org, provider="twilio", schedule=due_now())
+    found = await claimed(work, org, other_org)
+    assert [
+        Piece(other_org, "vapi", Task.VERIFY),
+        Piece(org, "vapi", Task.ROTATE),
+        Piece(org, "twilio", Task.VERIFY),
+    ] == [each.piece for each in found]
+    assert {(1, "")} == {(each.attempts, each.progress) for each in found}
+    assert sorted(each.due_at for each in found) == [each.due_at for each in found]
+    assert datetime.now(UTC) - MINUTE < found[0].due_at <= datetime.now(UTC)
+    # It is no change.
+    assert 2 == await vault.generation(other_org) == len(await vault.events(other_org))
+
+
+async def test_no_more_is_taken_than_is_wanted(vault: Vault, work: work_ports.Work, org: str) -> None:
+    await claimed(work)
+    await vault.connect(org, schedule=due_now(*Task))
+    first = await work.claim("worker", MINUTE, at_most=2)
+    second = await work.claim("worker", MINUTE, at_most=2)
+    assert (2, 1) == (len(first), len(second))
+    assert set(Task) == {each.piece.task for each in (*first, *second)}
+
+
+async def test_what_one_worker_has_no_other_gets(vault: Vault, work: work_ports.Work, org: str, other_org: str) -> None:
+    for of in (org, other_org):
+        await vault.connect(of, schedule=due_now(*Task))
+    found = await asyncio.gather(*(claimed(work, org, other_org, owner=f"worker-{n}") for n in range(4)))
+    pieces = [each.piece for part in found for each in part]
+    assert (6, 6) == (len(pieces), len(set(pieces)))
+    assert [] == await claimed(work, org, other_org)
+
+
+async def test_work_whose_worker_is_gone_is_taken_again(vault: Vault, work: work_ports.Work, org: str) -> None:
+    await claimed(work)
+    await vault.connect(org, schedule=due_now())
+    [lost] = await claimed(work, org, owner="worker-1", lease=NOW)
+    [again] = await claimed(work, org, owner="worker-2")
+    assert (lost.piece, 1, 2, lost.due_at) == (again.piece, lost.attempts, again.attempts, again.due_at)
+    for done in (
+        work.keep_progress(lost.piece, "worker-1", "half"),
+        work.finish(lost.piece, "worker-1", Finish(due_in=DAY)),
+    ):
+        with pytest.raises(LeaseHeld):
+            await done
+    await work.finish(again.piece, "worker-2", Finish(due_in=NOW))
+    [third] = await claimed(work, org)
+    assert (1, "") == (third.attempts, third.progress)
+
+
+async def test_only_who_has_a_piece_gives_it_back(
+    vault: Vault, work: work_ports.Work, org: str, other_org: str
+) -> None:
+    await claimed(work)
+    await vault.connect(org, schedule=due_now(Task.VERIFY, Task.ROTATE))
+    [mine] = [each.piece for each in await claimed(work, org) if each.piece.task is Task.VERIFY]
+    for piece, owner in (
+        (mine, "worker-2"),
+        (mine, ""),
+        (replace(mine, org_id=other_org), "worker"),
+        (replace(mine, provider="twilio"), "worker"),
+        (replace(mine, task=Task.REFRESH), "worker"),
+    ):
+        with pytest.raises(LeaseHeld):
+            await work.finish(piece, owner, Finish(due_in=NOW))
+        with pytest.raises(LeaseHeld):
+            await work.keep_progress(piece, owner, "half")
+    await work.finish(mine, "worker", Finish(due_in=DAY))
+    for done in (work.keep_progress(mine, "worker", "half"), work.finish(mine, "worker", Finish(due_in=NOW))):
+        with pytest.raises(LeaseHeld):
+            await done
+    # A lease that ran out is nobody's, its owner's neither.
+    await vault.connect(other_org, schedule=due_now())
+    [lost] = await claimed(work, other_org, lease=NOW)
+    with pytest.raises(LeaseHeld):
+        await work.finish(lost.piece, "worker", Finish(due_in=NOW))
+
+
+async def test_work_that_failed_goes_on_counting_and_where_it_was(
+    vault: Vault, work: work_ports.Work, org: str
+) -> None:
+    await vault.connect(org, schedule=due_now())
+    [first] = await claimed(work, org)
+    await work.keep_progress(first.piece, "worker", "a key was made")
+    await work.finish(first.piece, "worker", Finish(due_in=NOW, failed=True, progress="a key was made: 7"))
+    [second] = await claimed(work, org)
+    assert (2, "a key was made: 7") == (second.attempts, second.progress)
+    await work.finish(first.piece, "worker", Finish(due_in=NOW))
+    [third] = await claimed(work, org)
+    assert (1, "") == (third.attempts, third.progress)
+    await work.finish(first.piece, "worker", Finish(due_in=DAY))
+    assert [] == await claimed(work, org)
+
+
+async def test_how_far_work_has_come_is_kept_for_who_takes_it_up(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: "PassTime"
+) -> None:
+    await vault.connect(org, schedule=due_now(Task.ROTATE))
+    [first] = await claimed(work, org, owner="worker-1")
+    await work.keep_progress(first.piece, "worker-1", "a key was made: 7")
+    assert [] == await claimed(work, org)
+    await pass_time(org, 2 * MINUTE)
+    with pytest.raises(LeaseHeld):
+        await work.keep_progress(first.piece, "worker-1", "nothing was made")
+    [again] = await claimed(work, org, owner="worker-2")
+    assert (2, "a key was made: 7") == (again.attempts, again.progress)
+
+
+async def test_what_is_done_by_hand_no_worker_gets(vault: Vault, work: work_ports.Work, org: str) -> None:
+    await vault.connect(org, schedule=[ScheduledWork(task=Task.ROTATE, due_in=NOW, by_hand=True), *due_now()])
+    [verify] = await claimed(work, org)
+    assert Task.VERIFY is verify.piece.task
+    await work.finish(verify.piece, "worker", Finish(due_in=NOW, by_hand=True))
+    assert [] == await claimed(work, org)
+
+
+async def test_of_what_is_disconnected_or_frozen_there_is_no_work_until_it_comes_back(
+    vault: Vault, work: work_ports.Work, org: str
+) -> None:
+    await vault.connect(org, schedule=due_now())
+    await vault.connect(org, provider="twilio", schedule=due_now())
+    await vault.disconnect(org)
+    assert ["twilio"] == [each.piece.provider for each in await claimed(work, org)]
+    await vault.reconnect(org)
+    await vault.keeper.freeze(org, ORIGIN)
+    assert [] == await claimed(work, org)
+    await vault.keeper.unfreeze(org, ORIGIN)
+    assert ["vapi"] == [each.piece.provider for each in await claimed(work, org)]
+
+
+async def test_of_a_shredded_org_there_is_no_work_left(vault: Vault, work: work_ports.Work, org: str) -> None:
+    await vault.connect(org, schedule=[*due_now(), ScheduledWork(task=Task.ROTATE, due_in=DAY)])
+    [mine] = await claimed(work, org)
+    await vault.keeper.shred(org, ORIGIN)
+    assert [] == await claimed(work, org)
+    assert (await vault.integration(org)).rotation_due_at is None
+    with pytest.raises(LeaseHeld):
+        await work.finish(mine.piece, "worker", Finish(due_in=NOW))
+
+
+async def test_a_schedule_takes_the_place_of_the_one_before(
+    vault: Vault, work: work_ports.Work, org: str, other_org: str
+) -> None:
+    for of, provider in ((org, "vapi"), (org, "twilio"), (other_org, "vapi")):
+        await vault.connect(of, provider=provider, schedule=due_now(Task.VERIFY, Task.REFRESH))
+    # Without one, it stays as it is.
+    await vault.activate(org)
+    await vault.activate(org, provider="twilio", schedule=[])
+    await vault.activate(other_org, schedule=[*due_now(Task.ROTATE), ScheduledWork(task=Task.VERIFY, due_in=HOUR)])
+    assert {
+        (org, Task.VERIFY, "vapi"),
+        (org, Task.REFRESH, "vapi"),
+        (other_org, Task.ROTATE, "vapi"),
+    } == {(each.piece.org_id, each.piece.task, each.piece.provider) for each in await claimed(work, org, other_org)}
+
+
+async def test_a_new_schedule_begins_to_count_anew(vault: Vault, work: work_ports.Work, org: str) -> None:
+    await vault.connect(org, schedule=due_now())
+    [first] = await claimed(work, org)
+    await work.finish(first.piece, "worker", Finish(due_in=DAY, failed=True, progress="half"))
+    await vault.activate(org, schedule=due_now())
+    [again] = await claimed(work, org)
+    assert (1, "") == (again.attempts, again.progress)
+
+
+async def test_a_piece_that_is_under_way_stays_its_workers_under_a_new_schedule(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: "PassTime"
+) -> None:
+    await vault.connect(org, schedule=due_now(*Task))
+    found = {each.piece.task: each.piece for each in await claimed(work, org)}
+    await work.keep_progress(found[Task.ROTATE], "worker", "half")
+    shown = await vault.connect(
+        org, expected=1, schedule=[*due_now(), ScheduledWork(task=Task.ROTATE, due_in=DAY, by_hand=True)]
+    )
+    assert shown.rotation_due_at is not None
+    assert shown.rotation_due_at > datetime.now(UTC) + DAY - MINUTE
+    assert not shown.rotates_by_itself
+    await vault.activate(org, 2, schedule=due_now(Task.VERIFY, Task.ROTATE))
+    assert [] == await claimed(work, org, owner="worker-2")
+    with pytest.raises(LeaseHeld):
+        await work.finish(found[Task.REFRESH], "worker", Finish(due_in=NOW))
+    await work.finish(found[Task.VERIFY], "worker", Finish(due_in=DAY))
+    # The other one's worker is gone.
+    await pass_time(org, 2 * MINUTE)
+    [again] = await claimed(work, org, owner="worker-2")
+    assert (Task.ROTATE, 2, "half") == (again.piece.task, again.attempts, again.progress)
+
+
+async def test_an_activation_that_fails_leaves_the_schedule(
+    vault: Vault, work: work_ports.Work, org: str, other_org: str
+) -> None:
+    theirs = assistant()
+    await vault.connect(other_org, theirs)
+    await vault.connect(org, schedule=due_now())
+    await vault.put(org, expected=1)
+    rotation = [ScheduledWork(task=Task.ROTATE, due_in=NOW)]
+    with pytest.raises(ResourceConflict):
+        await vault.activate(org, 2, theirs, schedule=rotation)
+    with pytest.raises(LeaseHeld):
+        await vault.activate(org, 2, lease_owner="worker", schedule=rotation)
+    assert [Task.VERIFY] == [each.piece.task for each in await claimed(work, org)]
+
+
+async def test_a_rotation_that_is_to_come_is_shown(vault: Vault, work: work_ports.Work, org: str) -> None:
+    began = datetime.now(UTC) - MINUTE
+    shown = await vault.connect(org, schedule=due_now())
+    assert (None, False) == (shown.rotation_due_at, shown.rotates_by_itself)
+    for by_hand in (False, True):
+        rotation = ScheduledWork(task=Task.ROTATE, due_in=DAY, by_hand=by_hand)
+        shown = await vault.activate(org, schedule=[*due_now(), rotation])
+        assert shown.rotation_due_at is not None
+        assert began < shown.rotation_due_at - DAY <= datetime.now(UTC)
+        assert by_hand is not shown.rotates_by_itself
+    assert shown == await vault.integration(org)
+
+
+# A failure that is reported.
+
+PassTime = Callable[[str, timedelta], Awaitable[None]]
+"""Lets time pass for what was tested of an org and for its work that somebody has: the fixture `pass_time`."""
+
+IN_A_DAY = [ScheduledWork(task=Task.VERIFY, due_in=DAY)]
+
+
+async def test_a_failure_makes_a_test_due_once(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: PassTime
+) -> None:
+    await vault.connect(org, schedule=IN_A_DAY)
+    generation = await vault.generation(org)
+    # The connect has just tested it.
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await pass_time(org, 2 * MINUTE)
+    told = await asyncio.gather(*(work.report_failure(org, "vapi", 1, ORIGIN) for _ in range(100)))
+    assert 1 == sum(told)
+    [link] = await vault.parts.audit.events(org, action="credential.report_failure")
+    event = link.event
+    assert ("provider", "ada@example.com", "request-0001", "vapi", 1, "ok", 0) == (
+        event.peer,
+        event.on_behalf_of,
+        event.request_id,
+        event.provider,
+        event.version,
+        event.outcome,
+        event.generation,
+    )
+    assert generation == await vault.generation(org)
+    await proved(vault.parts, org)
+    # While the test is under way, none is due; nor just after it.
+    [piece] = await claimed(work, org)
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await work.finish(piece.piece, "worker", Finish(due_in=DAY))
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await pass_time(org, 2 * MINUTE)
+    assert await work.report_failure(org, "vapi", 1, ORIGIN)
+    assert 2 == len(await vault.parts.audit.events(org, action="credential.report_failure"))
+
+
+async def test_a_failure_of_what_was_just_confirmed_makes_no_test_due(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: PassTime
+) -> None:
+    await vault.connect(org, schedule=IN_A_DAY)
+    await pass_time(org, 2 * MINUTE)
+    await vault.verify(org)
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await pass_time(org, timedelta(seconds=50))
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await pass_time(org, timedelta(seconds=11))
+    assert await work.report_failure(org, "vapi", 1, ORIGIN)
+
+
+async def test_a_failure_of_anything_but_the_active_version_makes_no_test_due(
+    vault: Vault, work: work_ports.Work, org: str, other_org: str, pass_time: PassTime
+) -> None:
+    await vault.connect(org)
+    await vault.connect(org, expected=1, schedule=[ScheduledWork(task=Task.ROTATE, due_in=DAY)])
+    await vault.put(org, provider="twilio")
+    await pass_time(org, 2 * MINUTE)
+    # Nothing is scheduled.
+    assert not await work.report_failure(org, "vapi", 2, ORIGIN)
+    await vault.activate(org, 2, schedule=IN_A_DAY)
+    await pass_time(org, 2 * MINUTE)
+    for of, provider, version in (
+        (org, "vapi", 1),
+        (org, "vapi", 3),
+        (org, "twilio", 1),
+        (org, "resend", 1),
+        (other_org, "vapi", 2),
+    ):
+        assert not await work.report_failure(of, provider, version, ORIGIN)
+    await vault.keeper.freeze(org, ORIGIN)
+    assert not await work.report_failure(org, "vapi", 2, ORIGIN)
+    await vault.keeper.unfreeze(org, ORIGIN)
+    await vault.disconnect(org)
+    assert not await work.report_failure(org, "vapi", 2, ORIGIN)
+    assert {} == await vault.store.generations([other_org])
+    assert [] == await vault.events(other_org)
+    assert not await vault.parts.audit.events(org, action="credential.report_failure")
+    await vault.reconnect(org)
+    assert await work.report_failure(org, "vapi", 2, ORIGIN)
+
+
+async def test_what_is_due_anyway_is_not_due_because_of_a_failure(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: PassTime
+) -> None:
+    await vault.connect(org, schedule=due_now())
+    await pass_time(org, 2 * MINUTE)
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await vault.activate(org, schedule=[ScheduledWork(task=Task.VERIFY, due_in=DAY, by_hand=True)])
+    await pass_time(org, 2 * MINUTE)
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+
+
+async def test_while_a_test_is_under_way_none_is_due_also_when_it_was_scheduled_anew(
+    vault: Vault, work: work_ports.Work, org: str, pass_time: PassTime
+) -> None:
+    await vault.connect(org, schedule=due_now())
+    [mine] = await claimed(work, org, lease=HOUR)
+    await vault.activate(org, schedule=IN_A_DAY)
+    await pass_time(org, 2 * MINUTE)
+    assert not await work.report_failure(org, "vapi", 1, ORIGIN)
+    await work.keep_progress(mine.piece, "worker", "half")
+
+
+# What an active version holds is replaced.
+
+
+async def test_a_refresh_replaces_what_the_active_version_holds(parts: Parts, store: Store, org: str) -> None:
+    vault, resource = Vault(parts, overlap=HOUR), assistant()
+    await vault.connect(org)
+    await vault.connect(org, resource, expected=1)
+    before, shown, versions = await read(store, org), await vault.integration(org), await store.versions(org, "vapi")
+    await vault.refresh(org, b"refreshed", 2)
+    stored = await read(store, org)
+    assert before.record is not None
+    assert stored.record is not None
+    assert (before.record.name, before.record.key) == (stored.record.name, stored.record.key)
+    assert before.record.sealed != stored.record.sealed
+    assert (before.pointer, before.previous, 5) == (stored.pointer, stored.previous, stored.generation)
+    assert (await read(store, org, newest=True)).record == stored.record
+    assert await vault.envelope.trusts(stored)
+    got = await vault.get(org, include_previous=True)
+    assert got.previous is not None
+    assert (b"refreshed", 2, secret(org, "vapi", 1)) == (got.payload, got.name.version, got.previous.payload)
+    assert b"refreshed" == (await vault.get_newest(org)).payload == (await vault.resolve_credential(resource)).payload
+    assert (shown, versions) == (await vault.integration(org), await store.versions(org, "vapi"))
+    assert ("credential.refresh", "vapi", 2, "ok") == (await vault.events(org))[-1]
+    # What waits to be activated is another matter.
+    await vault.put(org, expected=2)
+    await vault.refresh(org, b"refreshed again", 2)
+    assert secret(org, "vapi", 3) == (await vault.get_newest(org)).payload
+    assert b"refreshed again" == (await vault.get(org)).payload
+    await vault.disconnect(org)
+    await vault.reconnect(org)
+    assert b"refreshed again" == (await vault.get(org)).payload
+
+
+async def test_without_the_lease_nothing_is_refreshed(vault: Vault, org: str) -> None:
+    await vault.connect(org)
+    for owner in ("worker-2", ""):
+        with pytest.raises(LeaseHeld):
+            await vault.refresh(org, b"refreshed", lease_owner=owner)
+    assert (secret(org, "vapi", 1), 2) == ((await vault.get(org)).payload, await vault.generation(org))
+
+
+async def test_only_the_active_version_is_refreshed(vault: Vault, org: str) -> None:
+    with pytest.raises(CredentialNotFound):
+        await vault.refresh(org, b"refreshed")
+    await vault.put(org)
+    with pytest.raises(VersionConflict):
+        await vault.refresh(org, b"refreshed")
+    await vault.activate(org)
+    await vault.put(org, expected=1)
+    for version in (2, 3):
+        with pytest.raises(VersionConflict):
+            await vault.refresh(org, b"refreshed", version)
+    await vault.keeper.freeze(org, ORIGIN)
+    with pytest.raises(OrgFrozen):
+        await vault.refresh(org, b"refreshed")
+    await vault.keeper.unfreeze(org, ORIGIN)
+    await vault.disconnect(org)
+    with pytest.raises(VersionConflict):
+        await vault.refresh(org, b"refreshed")
+    await vault.reconnect(org)
+    with pytest.raises(InvalidRequest):
+        await vault.refresh(org, b"refreshed", may_replace=lambda _, __: False)
+    assert secret(org, "vapi", 1) == (await vault.get(org)).payload
+
+
+async def test_a_refresh_is_sealed_under_the_orgs_new_key_and_a_rotation_does_not_undo_it(
+    vault: Vault, parts: Parts, store: Store, org: str
+) -> None:
+    await vault.connect(org)
+    key_id = await vault.keeper.rotate_key(org, ORIGIN)
+    key, [old] = await parts.keys.records_under_old_keys(org, at_most=10)
+    assert key is not None
+    # The rotation has read the record, and seals it anew, when the refresh comes.
+    name = replace(old.name, key_id=key.key_id)
+    late = Record(name, await vault.envelope.seal(key, name, secret(org, "vapi", 1)), key)
+    await vault.refresh(org, b"refreshed")
+    refreshed = (await read(store, org)).record
+    assert refreshed is not None
+    assert key_id == refreshed.name.key_id
+    assert not await parts.keys.replace_record(old, late)
+    assert not await parts.keys.replace_record(replace(refreshed, sealed=late.sealed), late)
+    for newest in (False, True):
+        assert refreshed == (await read(store, org, newest=newest)).record
+    assert 0 == await parts.keys.destroy_old_keys(org)
+    assert b"refreshed" == (await vault.get(org)).payload
+    assert await parts.keys.replace_record(refreshed, late)
+    assert late == (await read(store, org)).record
+
+
+# Consents that people were sent to.
+
+
+@pytest.fixture
+def oauth_states(parts: Parts) -> work_ports.OAuthStates:
+    return parts.oauth_states
+
+
+def a_state(org: str, number: int = 0, *, provider: str = "googleCalendar", binding: int = 0) -> OAuthState:
+    return OAuthState(
+        org_id=org, provider=provider, state_hash=number.to_bytes(32, "big"), binding=binding.to_bytes(32, "little")
+    )
+
+
+async def is_good(states: work_ports.OAuthStates, state: OAuthState) -> bool:
+    try:
+        await states.use_oauth_state(state)
+    except OAuthStateInvalid:
+        return False
+    return True
+
+
+async def test_a_state_is_good_once(oauth_states: work_ports.OAuthStates, store: Store, org: str) -> None:
+    state = a_state(org)
+    assert not await is_good(oauth_states, state)
+    assert {} == await store.generations([org])
+    await oauth_states.keep_oauth_state(state, MINUTE)
+    assert {org: 0} == await store.generations([org])
+    told = await asyncio.gather(*(is_good(oauth_states, state) for _ in range(10)))
+    assert 1 == sum(told)
+
+
+@pytest.mark.parametrize("other", [{"binding": 1}, {"provider": "resend"}], ids=["binding", "provider"])
+async def test_a_state_that_comes_back_elsewhere_is_not_good_and_used_up(
+    oauth_states: work_ports.OAuthStates, org: str, other: Any
+) -> None:
+    await oauth_states.keep_oauth_state(a_state(org), MINUTE)
+    assert not await is_good(oauth_states, a_state(org, **other))
+    assert not await is_good(oauth_states, a_state(org))
+
+
+async def test_a_state_of_another_org_is_not_good_and_stays_that_orgs(
+    oauth_states: work_ports.OAuthStates, org: str, other_org: str
+) -> None:
+    await oauth_states.keep_oauth_state(a_state(org), MINUTE)
+    assert not await is_good(oauth_states, a_state(other_org))
+    assert await is_good(oauth_states, a_state(org))
+
+
+async def test_a_state_that_is_too_old_is_not_good(oauth_states: work_ports.OAuthStates, org: str) -> None:
+    await oauth_states.keep_oauth_state(a_state(org), NOW)
+    assert not await is_good(oauth_states, a_state(org))
+
+
+async def test_of_too_many_states_the_oldest_go_and_those_that_are_over_before_them(
+    oauth_states: work_ports.OAuthStates, org: str, other_org: str
+) -> None:
+    await oauth_states.keep_oauth_state(a_state(other_org), MINUTE)
+    for number in range(10):
+        await oauth_states.keep_oauth_state(a_state(org, number), HOUR if number == 3 else MINUTE)
+    for number in range(100, 120):
+        await oauth_states.keep_oauth_state(a_state(org, number), NOW)
+    for number in range(10, 20):
+        await oauth_states.keep_oauth_state(a_state(org, number), HOUR if number % 2 else MINUTE)
+    # One that is kept again is one, and the newest.
+    await oauth_states.keep_oauth_state(a_state(org, 1, binding=7), MINUTE)
+    await asyncio.gather(*(oauth_states.keep_oauth_state(a_state(org, number), MINUTE) for number in range(20, 25)))
+    good = [
+        number for number in range(30) if await is_good(oauth_states, a_state(org, number, binding=7 * (number == 1)))
+    ]
+    assert [1, *range(6, 25)] == good
+    assert await is_good(oauth_states, a_state(other_org))
+
+
+async def test_a_shredded_orgs_states_are_gone(vault: Vault, oauth_states: work_ports.OAuthStates, org: str) -> None:
+    await oauth_states.keep_oauth_state(a_state(org), MINUTE)
+    await vault.keeper.shred(org, ORIGIN)
+    assert not await is_good(oauth_states, a_state(org))

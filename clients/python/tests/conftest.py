@@ -1,8 +1,10 @@
-"""A vault without a socket, and each client in front of it."""
+"""A vault and a provider service without a socket, and each client in front of them."""
 
+import concurrent.futures
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import grpc
@@ -15,6 +17,9 @@ from tenantvault.errors import TenantVaultError
 
 # A response, or what the call ends with.
 Answer = Any
+
+# What the clients take for the time.
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -57,12 +62,51 @@ class RpcError(grpc.RpcError):
         return self._trailers
 
 
+class RpcFuture:
+    """A blocking call under way, as the transport tells of it. It is over when it is landed."""
+
+    def __init__(self) -> None:
+        self._over: concurrent.futures.Future[Exception | None] = concurrent.futures.Future()
+
+    def land(self, error: Exception | None = None) -> "RpcFuture":
+        self._over.set_result(error)
+        return self
+
+    def done(self) -> bool:
+        return self._over.done()
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        try:
+            return self._over.result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise grpc.FutureTimeoutError from None
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        self._over.add_done_callback(fn)
+
+
+class BlockingMethod:
+    def __init__(self, wire: Wire, method: str) -> None:
+        self._wire = wire
+        self._method = method
+
+    def __call__(self, request: Any, **options: Any) -> Any:
+        return self._wire.take(Call(self._method, request, options))
+
+    def future(self, request: Any, **options: Any) -> RpcFuture:
+        try:
+            answer = self(request, **options)
+        except grpc.RpcError as error:
+            return RpcFuture().land(error)
+        return answer if isinstance(answer, RpcFuture) else RpcFuture().land()
+
+
 class BlockingChannel:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
     def unary_unary(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
-        return lambda request, **options: self._wire.take(Call(method, request, options))
+        return BlockingMethod(self._wire, method)
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
         return self.unary_unary(method)
@@ -76,7 +120,8 @@ class AsyncChannel(BlockingChannel):
         call = super().unary_unary(method)
 
         async def run(request: Any, **options: Any) -> Any:
-            return call(request, **options)
+            answer = call(request, **options)
+            return await answer if inspect.isawaitable(answer) else answer
 
         return run
 
@@ -115,13 +160,27 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def blocking(wire: Wire) -> Client:
-    return Client(cast("grpc.Channel", BlockingChannel(wire)))
+def provider_wire() -> Wire:
+    """The way to the provider service."""
+    return Wire()
 
 
 @pytest.fixture
-def asynchronous(wire: Wire) -> AsyncClient:
-    return AsyncClient(cast("grpc.aio.Channel", AsyncChannel(wire)))
+def rpc_future() -> RpcFuture:
+    """An answer of the blocking client's transport that is under way until it is landed."""
+    return RpcFuture()
+
+
+@pytest.fixture
+def blocking(wire: Wire, provider_wire: Wire) -> Client:
+    channels = [cast("grpc.Channel", BlockingChannel(each)) for each in (wire, provider_wire)]
+    return Client(*channels, now=lambda: NOW)
+
+
+@pytest.fixture
+def asynchronous(wire: Wire, provider_wire: Wire) -> AsyncClient:
+    channels = [cast("grpc.aio.Channel", AsyncChannel(each)) for each in (wire, provider_wire)]
+    return AsyncClient(*channels, now=lambda: NOW)
 
 
 @pytest.fixture(params=["asynchronous", "blocking"])

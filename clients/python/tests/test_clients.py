@@ -15,7 +15,11 @@ from tenantvault import (
     AsyncClient,
     Client,
     Credential,
+    ElevenLabsCredential,
+    GoogleCalendarCredential,
+    PreviousCredential,
     Provider,
+    ResendCredential,
     ResolvedOrg,
     Resource,
     ResourceKind,
@@ -34,13 +38,30 @@ from tenantvault.errors import (
     Unauthenticated,
     VaultUnavailable,
 )
-from tenantvault.messages import credential_to_message
+from tenantvault.messages import PROVIDER_NUMBER, credential_to_message
 from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory
 
 VAPI = VapiCredential(api_key=Secret("ac3e-key"), webhook_secret=Secret("hook"), region="eu")
 TWILIO = TwilioCredential(account_sid="AC" + "0" * 32, auth_token=Secret("token"), phone_number="+12025550100")
+GOOGLE = GoogleCalendarCredential(
+    refresh_token=Secret("1//refresh"),
+    access_token=Secret("ya29.access"),
+    expires_at=datetime(2026, 11, 24, 13, tzinfo=UTC),
+    scopes=("https://www.googleapis.com/auth/calendar.events",),
+    email="ada@acme.example",
+    channel_token=Secret("channel"),
+)
+RESEND = ResendCredential(api_key=Secret("re_key"), webhook_secret=Secret("whsec_c2VjcmV0"), webhook_id="w1")
+ELEVENLABS = ElevenLabsCredential(api_key=Secret("el-key"), region="eu")
+CREDENTIALS: dict[Provider, Credential] = {
+    Provider.VAPI: VAPI,
+    Provider.TWILIO: TWILIO,
+    Provider.GOOGLE_CALENDAR: GOOGLE,
+    Provider.RESEND: RESEND,
+    Provider.ELEVENLABS: ELEVENLABS,
+}
 VERIFIED = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 INBOUND = "00000000-0000-4000-8000-000000000001"
 
@@ -49,17 +70,32 @@ VERBS: list[tuple[str, tuple[Any, ...]]] = [
     ("get", ("acme", Provider.VAPI)),
     ("vapi", ("acme",)),
     ("twilio", ("acme",)),
+    ("google_calendar", ("acme",)),
+    ("resend", ("acme",)),
+    ("elevenlabs", ("acme",)),
+    ("report_failure", ("acme", Provider.VAPI, 3)),
     ("resolve_org", (ResourceKind.VAPI_ASSISTANT, INBOUND)),
     ("resolve_credential", (ResourceKind.VAPI_ASSISTANT, INBOUND, Provider.VAPI)),
 ]
 
 
+# Every typed verb, with what it reads.
+SHORTCUTS: list[tuple[str, Provider]] = [
+    ("vapi", Provider.VAPI),
+    ("twilio", Provider.TWILIO),
+    ("google_calendar", Provider.GOOGLE_CALENDAR),
+    ("resend", Provider.RESEND),
+    ("elevenlabs", Provider.ELEVENLABS),
+]
+
+
 def active(credential: Credential = VAPI, /, **changes: Any) -> pb.ActiveCredential:
+    (provider,) = [name for name, each in CREDENTIALS.items() if type(each) is type(credential)]
     verified = Timestamp()
     verified.FromDatetime(VERIFIED)
     fields: dict[str, Any] = {
         "org_id": "acme",
-        "provider": pb.PROVIDER_VAPI if isinstance(credential, VapiCredential) else pb.PROVIDER_TWILIO,
+        "provider": PROVIDER_NUMBER[provider],
         "version": 3,
         "credential": credential_to_message(credential),
         "resources": [pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id=INBOUND, role="inbound")],
@@ -69,11 +105,20 @@ def active(credential: Credential = VAPI, /, **changes: Any) -> pb.ActiveCredent
     return pb.ActiveCredential(**{**fields, **changes})
 
 
+def previous(credential: Credential) -> pb.PreviousCredential:
+    message = pb.PreviousCredential(version=2, credential=credential_to_message(credential))
+    message.readable_until.FromDatetime(VERIFIED)
+    return message
+
+
 def answer(call: Any) -> Any:
-    """What a vault answers where acme has connected both providers."""
+    """What a vault answers where acme has connected every provider."""
     match call.request:
         case access.GetCredentialRequest(provider=provider):
-            return access.GetCredentialResponse(credential=active(TWILIO if provider == pb.PROVIDER_TWILIO else VAPI))
+            (wanted,) = [name for name, number in PROVIDER_NUMBER.items() if number == provider]
+            return access.GetCredentialResponse(credential=active(CREDENTIALS[wanted]))
+        case access.ReportFailureRequest():
+            return access.ReportFailureResponse(test_is_due=True)
         case access.ResolveCredentialRequest():
             return access.ResolveCredentialResponse(credential=active())
         case _:
@@ -96,13 +141,84 @@ async def test_a_credential_comes_typed_with_what_belongs_to_it(client: Any, wir
     assert access.GetCredentialRequest(org_id="acme", provider=pb.PROVIDER_VAPI) == wire.calls[0].request
 
 
-async def test_the_shortcuts_ask_for_their_provider(client: Any, wire: Any) -> None:
-    wire.answer = access.GetCredentialResponse(credential=active())
-    assert VAPI == (await client.vapi("acme")).credential
+@pytest.mark.parametrize(("verb", "provider"), SHORTCUTS)
+async def test_the_shortcuts_ask_for_their_provider(client: Any, wire: Any, verb: str, provider: Provider) -> None:
+    wire.answer = answer
 
-    wire.answer = access.GetCredentialResponse(credential=active(TWILIO))
-    assert TWILIO == (await client.twilio("acme")).credential
-    assert [pb.PROVIDER_VAPI, pb.PROVIDER_TWILIO] == [call.request.provider for call in wire.calls]
+    assert CREDENTIALS[provider] == (await getattr(client, verb)("acme")).credential
+    assert [access.GetCredentialRequest(org_id="acme", provider=PROVIDER_NUMBER[provider])] == [
+        call.request for call in wire.calls
+    ]
+
+
+def test_every_provider_has_its_shortcut() -> None:
+    assert list(Provider) == [provider for _, provider in SHORTCUTS]
+
+
+@pytest.mark.parametrize(("verb", "provider"), SHORTCUTS)
+async def test_the_previous_credential_comes_along_when_it_is_asked_for(
+    client: Any, wire: Any, verb: str, provider: Provider
+) -> None:
+    credential = CREDENTIALS[provider]
+    wire.answer = access.GetCredentialResponse(credential=active(credential, previous=previous(credential)))
+    expected = PreviousCredential(version=2, credential=credential, readable_until=VERIFIED)
+
+    assert expected == (await getattr(client, verb)("acme", include_previous=True)).previous
+    assert expected == (await client.get("acme", provider, include_previous=True)).previous
+    assert [True, True] == [call.request.include_previous for call in wire.calls]
+
+
+async def test_a_resolved_credential_brings_the_previous_one_when_it_is_asked_for(client: Any, wire: Any) -> None:
+    wire.answer = access.ResolveCredentialResponse(credential=active(previous=previous(VAPI)))
+    where = (ResourceKind.VAPI_ASSISTANT, INBOUND, Provider.VAPI)
+
+    found = await client.resolve_credential(*where, include_previous=True)
+    await client.resolve_credential(*where)
+
+    assert PreviousCredential(version=2, credential=VAPI, readable_until=VERIFIED) == found.previous
+    assert [True, False] == [call.request.include_previous for call in wire.calls]
+
+
+async def test_without_an_overlap_there_is_no_previous_one(client: Any, wire: Any) -> None:
+    wire.answer = answer
+
+    assert (await client.vapi("acme", include_previous=True)).previous is None
+
+
+@pytest.mark.parametrize("due", [True, False])
+async def test_a_failure_is_reported_and_answered_whether_a_test_is_due(client: Any, wire: Any, due: Any) -> None:
+    wire.answer = access.ReportFailureResponse(test_is_due=due)
+
+    assert due is await client.report_failure("acme", Provider.RESEND, 7)
+    assert ["/tenantvault.v1.CredentialAccessService/ReportFailure"] == [call.method for call in wire.calls]
+    assert access.ReportFailureRequest(org_id="acme", provider=pb.PROVIDER_RESEND, version=7) == wire.calls[0].request
+
+
+async def test_a_report_that_fails_is_not_made_again(client: Any, wire: Any) -> None:
+    wire.answer = client.failed(grpc.StatusCode.UNAVAILABLE)
+
+    with pytest.raises(VaultUnavailable):
+        await client.report_failure("acme", Provider.VAPI, 1)
+
+    assert 1 == len(wire.calls)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        *[(("acme", Provider.VAPI, version), "version") for version in (0, -1, 2**63, 1.5, "1", None)],
+        (("Acme", Provider.VAPI, 1), "org_id"),
+        (("acme", "nexmo", 1), "provider"),
+    ],
+)
+async def test_a_report_of_nothing_is_refused_before_anything_is_sent(
+    client: Any, wire: Any, arguments: tuple[Any, ...], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await client.report_failure(*arguments)
+
+    assert [field] == list(caught.value.fields)
+    assert [] == wire.calls
 
 
 async def test_an_org_is_resolved(client: Any, wire: Any) -> None:
@@ -145,6 +261,30 @@ async def test_a_provider_that_is_known_when_typing_gives_its_credentials_type(
     assert TWILIO.account_sid == awaited.credential.account_sid == blocked.credential.account_sid
 
 
+async def test_every_typed_verb_gives_its_credentials_type(
+    asynchronous: AsyncClient, blocking: Client, wire: Any
+) -> None:
+    wire.answer = answer
+
+    assert_type(await asynchronous.google_calendar("acme"), ActiveCredential[GoogleCalendarCredential])
+    assert_type(blocking.google_calendar("acme"), ActiveCredential[GoogleCalendarCredential])
+    assert_type(await asynchronous.resend("acme"), ActiveCredential[ResendCredential])
+    assert_type(blocking.resend("acme"), ActiveCredential[ResendCredential])
+    assert_type(await asynchronous.elevenlabs("acme"), ActiveCredential[ElevenLabsCredential])
+    assert_type(blocking.elevenlabs("acme").previous, PreviousCredential[ElevenLabsCredential] | None)
+
+    where = (ResourceKind.VAPI_ASSISTANT, INBOUND)
+    wire.answer = access.ResolveCredentialResponse(credential=active(RESEND))
+    assert_type(await asynchronous.resolve_credential(*where, Provider.RESEND), ActiveCredential[ResendCredential])
+    assert_type(blocking.resolve_credential(*where, Provider.RESEND), ActiveCredential[ResendCredential])
+    wire.answer = access.ResolveCredentialResponse(credential=active(ELEVENLABS))
+    assert_type(blocking.resolve_credential(*where, Provider.ELEVENLABS), ActiveCredential[ElevenLabsCredential])
+    wire.answer = access.ResolveCredentialResponse(credential=active(GOOGLE))
+    assert_type(
+        blocking.resolve_credential(*where, Provider.GOOGLE_CALENDAR), ActiveCredential[GoogleCalendarCredential]
+    )
+
+
 async def test_a_provider_may_be_given_by_its_name(client: Any, wire: Any) -> None:
     wire.answer = answer
 
@@ -183,8 +323,22 @@ async def test_resources_of_a_newer_server_are_left_out(client: Any, wire: Any) 
         active(TWILIO),
         active(TWILIO, provider=pb.PROVIDER_VAPI),
         active(credential=pb.Credential()),
+        active(previous=previous(TWILIO)),
+        active(previous=pb.PreviousCredential(version=2)),
+        active(last_verified_at=Timestamp(seconds=2**62)),
+        active(last_verified_at=Timestamp(nanos=-1)),
     ],
-    ids=["nothing", "another org's", "another provider's", "another kind", "an unknown kind"],
+    ids=[
+        "nothing",
+        "another org's",
+        "another provider's",
+        "another kind",
+        "an unknown kind",
+        "a previous one of another kind",
+        "a previous one of an unknown kind",
+        "a time beyond time",
+        "a time that is none",
+    ],
 )
 async def test_an_answer_to_another_question_is_not_handed_out(
     client: Any, wire: Any, message: pb.ActiveCredential
@@ -197,11 +351,15 @@ async def test_an_answer_to_another_question_is_not_handed_out(
     assert "token" not in caught.value.message
 
 
-async def test_a_credential_of_a_provider_that_is_not_known_here_is_not_handed_out(client: Any, wire: Any) -> None:
-    wire.answer = access.GetCredentialResponse(credential=active(provider=pb.PROVIDER_GOOGLE_CALENDAR))
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_credential_of_a_kind_that_is_not_its_providers_is_not_handed_out(
+    client: Any, wire: Any, provider: Provider
+) -> None:
+    other = TWILIO if provider is Provider.VAPI else VAPI
+    wire.answer = access.GetCredentialResponse(credential=active(other, provider=PROVIDER_NUMBER[provider]))
 
     with pytest.raises(InternalError, match="update tenantvault"):
-        await client.get("acme", Provider.GOOGLE_CALENDAR)
+        await client.get("acme", provider)
 
 
 async def test_a_resolved_credential_of_another_provider_is_not_handed_out(client: Any, wire: Any) -> None:
@@ -361,13 +519,24 @@ async def test_the_transports_own_deadline_tells_what_may_be_wrong(client: Any, 
 
 
 @pytest.mark.parametrize(("verb", "arguments"), VERBS)
-async def test_a_closed_client_says_so(client: Any, wire: Any, verb: str, arguments: tuple[Any, ...]) -> None:
+async def test_a_closed_client_says_so(
+    client: Any, wire: Any, provider_wire: Any, verb: str, arguments: tuple[Any, ...]
+) -> None:
     await client.close()
 
     with pytest.raises(InvalidRequest, match="closed"):
         await getattr(client, verb)(*arguments)
 
-    assert (1, []) == (wire.closed, wire.calls)
+    assert (1, 1, []) == (wire.closed, provider_wire.closed, wire.calls)
+
+
+async def test_a_channel_that_does_not_close_leaves_no_other_open(client: Any, wire: Any, provider_wire: Any) -> None:
+    client.client._channel._wire = None
+
+    with pytest.raises(AttributeError):
+        await client.close()
+
+    assert 1 == provider_wire.closed
 
 
 def test_a_blocking_client_that_another_thread_closes_says_so(blocking: Client, wire: Any) -> None:

@@ -92,9 +92,30 @@ def test_every_class_is_in_the_tree_of_the_module_and_of_the_readme() -> None:
 
 def test_the_tree_marks_what_is_retryable() -> None:
     lines = str(errors.__doc__).split("Each leaf")[0].splitlines()
-    marked = tuple(getattr(errors, re.findall(r"[A-Z]\w+", line)[0]) for line in lines if "retryable" in line)
+    named = {getattr(errors, re.findall(r"[A-Z]\w+", line)[0]): line for line in lines if "retryable" in line}
+    exempt = tuple(kind for kind, line in named.items() if "not retryable" in line)
+    marked = tuple(kind for kind in named if kind not in exempt)
 
-    assert {leaf for leaf in LEAVES if issubclass(leaf, marked)} == {leaf for leaf in LEAVES if leaf.retryable}
+    assert {leaf for leaf in LEAVES if issubclass(leaf, marked) and not issubclass(leaf, exempt)} == {
+        leaf for leaf in LEAVES if leaf.retryable
+    }
+
+
+@pytest.mark.parametrize(
+    ("leaf", "family", "code"),
+    [
+        (errors.ReauthRequired, errors.ProviderRefused, "FAILED_PRECONDITION"),
+        (errors.ConsentDenied, errors.ProviderRefused, "FAILED_PRECONDITION"),
+        (errors.ProviderConflict, errors.ProviderRefused, "FAILED_PRECONDITION"),
+        (errors.ProviderMisconfigured, errors.ProviderUnreachable, "FAILED_PRECONDITION"),
+        (errors.OAuthStateInvalid, errors.InvalidRequest, "INVALID_ARGUMENT"),
+    ],
+)
+def test_what_calls_for_a_person_is_in_its_family_and_not_tried_again(
+    leaf: type[TenantVaultError], family: type[TenantVaultError], code: str
+) -> None:
+    assert issubclass(leaf, family)
+    assert (code, False) == (leaf.code, leaf.retryable)
 
 
 def test_every_reason_is_documented_in_the_contract_with_its_status_and_an_example() -> None:

@@ -29,6 +29,12 @@ def test_the_settings_are_read(environ: dict[str, str]) -> None:
     ) == Settings.from_env(environ)
 
 
+@pytest.mark.parametrize(("given", "expected"), [("localhost:7402", "localhost:7402"), ("", None)])
+def test_where_the_provider_service_is_may_be_given(environ: dict[str, str], given: str, expected: str | None) -> None:
+    assert Settings.from_env(environ).provider_target is None
+    assert expected == Settings.from_env({**environ, "TENANTVAULT_PROVIDER_TARGET": given}).provider_target
+
+
 @pytest.mark.parametrize("missing", [NAMES, NAMES[:1], NAMES[1:3]])
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
 def test_all_that_is_missing_is_named_and_nothing_else(environ: dict[str, str], kind: Any, missing: list[str]) -> None:

@@ -17,10 +17,13 @@ export class Problem extends Error {
 }
 
 export const status = () => ask("GET", "/api/integrations/status");
+export const providers = async () => (await ask("GET", "/api/integrations/providers")).providers;
 export const connect = (provider, values) => ask("POST", `/api/integrations/${provider}`, values);
 export const verify = (provider) => ask("POST", `/api/integrations/${provider}/verify`);
 export const disconnect = (provider) => ask("DELETE", `/api/integrations/${provider}`);
 export const reconnect = (provider) => ask("POST", `/api/integrations/${provider}/reconnect`);
+export const startConsent = () => ask("POST", "/api/auth/google-calendar/start");
+export const finishConsent = (values) => ask("POST", "/api/auth/google-calendar/callback", values);
 export const signIn = (org) => ask("POST", "/sign-in", { org });
 export const signOut = () => ask("DELETE", "/session");
 

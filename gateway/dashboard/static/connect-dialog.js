@@ -1,17 +1,14 @@
-// The dialog that connects a provider. In: `open(provider, {replaces})`. Out: the event `integration-connected`.
+// The dialog that connects a provider. In: `open(description, {replaces})`. Out: the event `integration-connected`.
 
 import * as api from "./api.js";
 import { button, element } from "./element.js";
 import { FormField } from "./form-field.js";
-import { forms } from "./forms.js";
 import { icon } from "./icon.js";
-import { dialog as words, fields as labels, page, providers } from "./text.js";
-
-const RESULTS = ["inboundAssistantId", "outboundAssistantId", "phoneNumber"];
+import { dialog as words, page, results as labels } from "./text.js";
 
 class ConnectDialog extends HTMLElement {
   #dialog = element("dialog", { id: "connect-dialog", "aria-labelledby": "connect-title" });
-  #provider = "";
+  #description = null;
   #fields = [];
   #problem = null;
   #submit = null;
@@ -28,15 +25,14 @@ class ConnectDialog extends HTMLElement {
     this.#dialog.addEventListener("close", () => this.#empty());
   }
 
-  /** Ask for a provider's credential. `replaces` says that there is one already. */
-  open(provider, { replaces = false } = {}) {
-    this.#provider = provider;
-    this.#dialog.dataset.provider = provider;
+  /** Ask for a provider's credential or consent. `replaces` says that there is one already. */
+  open(description, { replaces = false } = {}) {
+    this.#description = description;
+    this.#dialog.dataset.provider = description.provider;
     this.#state = "form";
     this.#dialog.replaceChildren(this.#head(replaces), this.#form(replaces));
-    this.#method("token");
     this.#dialog.showModal();
-    this.#fields[0].input.focus();
+    (this.#fields[0]?.input ?? this.#submit).focus();
   }
 
   set #state(state) {
@@ -44,14 +40,14 @@ class ConnectDialog extends HTMLElement {
   }
 
   get #name() {
-    return providers[this.#provider].name;
+    return this.#description.title;
   }
 
   #empty() {
     for (const field of this.#fields) field.forget();
     this.#fields = [];
     this.#dialog.replaceChildren();
-    this.dispatchEvent(new CustomEvent("dialog-closed", { bubbles: true, detail: { provider: this.#provider } }));
+    this.dispatchEvent(new CustomEvent("dialog-closed", { bubbles: true, detail: { provider: this.#description.provider } }));
   }
 
   #head(replaces) {
@@ -61,25 +57,36 @@ class ConnectDialog extends HTMLElement {
     return element(
       "div",
       { class: "dialog-head" },
-      element("img", { src: `/static/marks/${this.#provider}.svg`, alt: "", width: 32, height: 32 }),
+      element("img", { src: `/static/marks/${this.#description.provider}.svg`, alt: "", width: 32, height: 32 }),
       element("h2", { id: "connect-title" }, title),
       close,
     );
   }
 
   #form(replaces) {
-    this.#fields = forms[this.#provider].map((rule) => new FormField(rule, { onchange: (way) => this.#method(way) }));
+    const { fields, byConsent, asksFor, consoleUrl, next } = this.#description;
+    this.#fields = fields.map((rule) => new FormField(rule));
     this.#problem = element("div", { class: "box bad", role: "alert", tabindex: "-1", "data-problem": "" });
     this.#problem.hidden = true;
-    this.#submit = element("button", { class: "button first", type: "submit", "data-action": "submit" }, words.submit);
+    this.#submit = element("button", { class: "button first", type: "submit", "data-action": "submit" }, this.#offer);
     const cancel = button(words.cancel, { "data-action": "cancel" });
     cancel.addEventListener("click", () => this.#close());
-    const explains = element("p", {}, words.whatHappens[this.#provider], replaces ? ` ${words.replaces}` : "");
+    const rows = (advanced) => this.#fields.filter(({ rule }) => rule.advanced === advanced).map(({ row }) => row);
+    const rare = rows(true);
+    const found = element("a", { href: consoleUrl, target: "_blank", rel: "noopener noreferrer" }, words.console(this.#name));
+    const explains = element(
+      "div",
+      {},
+      element("p", {}, next, replaces ? ` ${words.replaces}` : ""),
+      byConsent ? element("ul", {}, ...asksFor.map((sentence) => element("li", {}, sentence))) : null,
+      consoleUrl ? found : null,
+    );
     const form = element(
       "form",
       { method: "post", novalidate: true, autocomplete: "off" },
       this.#problem,
-      ...this.#fields.map((field) => field.row),
+      ...rows(false),
+      rare.length ? element("details", {}, element("summary", {}, words.advanced), ...rare) : null,
       element("div", { class: "box info" }, icon("info"), explains),
       element("div", { class: "dialog-foot" }, cancel, this.#submit),
     );
@@ -90,24 +97,21 @@ class ConnectDialog extends HTMLElement {
     return form;
   }
 
-  #method(way) {
-    for (const field of this.#fields.filter(({ rule }) => rule.when)) {
-      field.row.hidden = field.rule.when !== way;
-      if (!field.row.hidden) continue;
-      field.input.value = "";
-      field.mend("");
-    }
+  get #offer() {
+    return this.#description.byConsent ? words.consent : words.submit;
   }
 
   async #send() {
     if (this.#sending) return;
-    const asked = this.#fields.filter((field) => field.input && !field.row.hidden);
-    const slips = Object.fromEntries(asked.map((field) => [field.rule.name, field.slip]).filter(([, slip]) => slip));
+    const slips = Object.fromEntries(this.#fields.map((field) => [field.rule.name, field.slip]).filter(([, slip]) => slip));
     this.#problem.hidden = true;
     if (this.#mark(slips)) return;
-    const values = Object.fromEntries(asked.map((field) => [field.rule.name, field.value]).filter(([, value]) => value));
+    const values = Object.fromEntries(this.#fields.map((field) => [field.rule.name, field.value]).filter(([, value]) => value));
+    const { provider, byConsent } = this.#description;
     this.#occupy(true);
-    const answer = await api.connect(this.#provider, values).catch((error) => error);
+    const answer = await (byConsent ? api.startConsent() : api.connect(provider, values)).catch((error) => error);
+    // The browser is on its way; until it has left, nothing is to be clicked twice.
+    if (answer.authorizationUrl) return location.assign(answer.authorizationUrl);
     this.#occupy(false);
     // By now the secrets are with the server, or nowhere.
     const emptied = this.#fields.filter((field) => field.forget());
@@ -118,17 +122,19 @@ class ConnectDialog extends HTMLElement {
   #occupy(sending) {
     this.#sending = sending;
     this.#state = sending ? "sending" : "form";
-    this.#submit.textContent = sending ? words.sending : words.submit;
+    this.#submit.textContent = sending ? words.sending : this.#offer;
     this.#submit.setAttribute("aria-disabled", String(sending));
   }
 
   /** Put each sentence beside its field, and the focus on the first. Says whether there was any. */
   #mark(sentences) {
     let first = null;
-    for (const field of this.#fields.filter(({ input }) => input)) {
+    for (const field of this.#fields) {
       const sentence = sentences[field.rule.name] ?? "";
       field.mend(sentence);
-      if (sentence && !field.row.hidden) first ??= field.input;
+      if (!sentence) continue;
+      first ??= field.input;
+      field.row.closest("details")?.setAttribute("open", "");
     }
     first?.focus();
     return Boolean(first);
@@ -148,8 +154,8 @@ class ConnectDialog extends HTMLElement {
   #succeed(result) {
     this.#state = "success";
     const list = element("dl", { class: "facts" });
-    for (const name of RESULTS.filter((key) => result[key])) {
-      list.append(element("dt", {}, labels[name].label), element("dd", {}, element("code", { "data-result": name }, result[name])));
+    for (const [name, label] of Object.entries(labels).filter(([key]) => result[key])) {
+      list.append(element("dt", {}, label), element("dd", {}, element("code", { "data-result": name }, result[name])));
     }
     const done = button(words.done, { class: "button first", "data-action": "done", "aria-describedby": "connect-result" });
     done.addEventListener("click", () => this.#close());
@@ -166,7 +172,7 @@ class ConnectDialog extends HTMLElement {
       ),
     );
     done.focus();
-    this.dispatchEvent(new CustomEvent("integration-connected", { bubbles: true, detail: { provider: this.#provider } }));
+    this.dispatchEvent(new CustomEvent("integration-connected", { bubbles: true, detail: { provider: this.#description.provider } }));
   }
 
   #close() {

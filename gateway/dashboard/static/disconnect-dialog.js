@@ -12,7 +12,7 @@ class DisconnectDialog extends HTMLElement {
 
   /** Ask about a provider. */
   open(provider) {
-    const { name, stops, stays } = providers[provider];
+    const { name, stops, stays, later = words.disconnectLater } = providers[provider];
     const cancel = button(words.cancel, { "data-action": "cancel", autofocus: true });
     const confirm = button(words.confirm, { class: "button danger", "data-action": "confirm-disconnect" });
     cancel.addEventListener("click", () => this.#dialog.close());
@@ -28,7 +28,7 @@ class DisconnectDialog extends HTMLElement {
         { class: "dialog-body" },
         element("p", {}, words.disconnectLead),
         element("ul", {}, ...stops.map((stop) => element("li", {}, stop))),
-        element("p", { class: "quiet" }, `${stays} ${words.disconnectLater}`),
+        element("p", { class: "quiet" }, `${stays} ${later}`),
         element("div", { class: "dialog-foot" }, cancel, confirm),
       ),
     );

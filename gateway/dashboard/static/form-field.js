@@ -2,7 +2,7 @@
 
 import { button, element } from "./element.js";
 import { icon } from "./icon.js";
-import { dialog as words, fields } from "./text.js";
+import { dialog as words } from "./text.js";
 
 // Password managers must neither offer to keep a provider's secret nor fill in one of their own.
 const PRIVATE = {
@@ -15,27 +15,32 @@ const PRIVATE = {
   "data-form-type": "other",
 };
 
+// What the server mends by itself is no slip: quotes and white space around a value, `Bearer `, marks in a number.
+const AROUND = /^(?:bearer\s|[\s"'`“”‘’])+|[\s"'`“”‘’]+$/gi;
+const WITHIN = /^whatsapp:|[\s().\/-]/gi;
+
 export class FormField {
-  constructor(rule, { onchange } = {}) {
+  /** `rule` is a field as the server describes it. */
+  constructor(rule) {
     this.rule = rule;
-    this.text = fields[rule.name];
     this.problem = element("p", { class: "field-problem", id: `${rule.name}-problem`, "data-field-problem": rule.name });
     this.problem.hidden = true;
     this.input = this.#control();
-    this.row = rule.choices ? this.#choices(onchange) : this.#row();
-    this.input?.addEventListener("input", () => this.mend(""));
+    this.row = this.#row();
+    this.input.addEventListener("input", () => this.mend(""));
   }
 
   get value() {
-    if (this.rule.choices) return this.row.querySelector(":checked").value;
     return this.input.value.trim();
   }
 
   /** What is wrong, as far as can be told without the server; empty when nothing is. */
   get slip() {
-    if (!this.input || this.row.hidden) return "";
-    if (!this.value) return this.rule.required ? this.text.missing : "";
-    return !this.rule.pattern || this.rule.pattern.test(this.value) ? "" : this.text.mend;
+    const { required, pattern, label, hint } = this.rule;
+    if (!this.value) return required ? words.missing(label) : "";
+    const whole = pattern && new RegExp(`^(?:${pattern})$`, "u");
+    const value = this.value.replace(AROUND, "");
+    return !whole || whole.test(value) || whole.test(value.replace(WITHIN, "")) ? "" : words.mend(hint);
   }
 
   /** Show what is wrong; the empty string shows that nothing is. */
@@ -56,36 +61,34 @@ export class FormField {
   }
 
   #control() {
-    const { name, options, choices, secret, required, type = "text", inputmode, placeholder } = this.rule;
-    if (choices) return null;
+    const { name, choices, secret, required, placeholder } = this.rule;
     const shared = {
       id: name,
       name,
       "aria-describedby": `${name}-problem ${name}-help`,
       "aria-required": required ? "true" : null,
     };
-    if (options) {
-      const made = Object.entries(options).map(([value, label]) => element("option", { value }, label));
+    if (choices.length) {
+      const made = choices.map((value) => element("option", { value }, value));
       return element("select", shared, ...made);
     }
     return element("input", {
       ...shared,
       ...PRIVATE,
-      type: secret ? "password" : type,
+      type: secret ? "password" : "text",
       autocomplete: secret ? "new-password" : "off",
-      inputmode,
-      placeholder,
+      placeholder: placeholder || null,
       maxlength: 400,
     });
   }
 
   #row() {
-    const { name, required, secret, options, when } = this.rule;
-    const label = element("label", { for: name }, this.text.label);
-    if (!required && !options) label.append(" ", element("span", { class: "quiet" }, `(${words.optional})`));
+    const { name, required, secret, choices } = this.rule;
+    const label = element("label", { for: name }, this.rule.label);
+    if (!required && !choices.length) label.append(" ", element("span", { class: "quiet" }, `(${words.optional})`));
     const control = secret ? element("div", { class: "with-eye" }, this.input, this.#eye()) : this.input;
-    const help = element("p", { class: "help", id: `${name}-help` }, this.text.help);
-    return element("div", { class: "field", "data-when": when }, label, control, this.problem, help);
+    const help = element("p", { class: "help", id: `${name}-help` }, this.rule.hint);
+    return element("div", { class: "field" }, label, control, this.problem, help);
   }
 
   #eye() {
@@ -98,26 +101,12 @@ export class FormField {
   #reveal() {
     this.input.type = "text";
     this.eye.replaceChildren(icon("eyeOff"));
-    this.eye.setAttribute("aria-label", words.conceal(this.text.label));
+    this.eye.setAttribute("aria-label", words.conceal(this.rule.label));
   }
 
   #conceal() {
     this.input.type = "password";
     this.eye.replaceChildren(icon("eye"));
-    this.eye.setAttribute("aria-label", words.reveal(this.text.label));
-  }
-
-  #choices(onchange) {
-    const made = this.rule.choices.map((choice, index) => {
-      const input = element("input", { type: "radio", name: this.rule.name, value: choice, checked: index === 0 });
-      input.addEventListener("change", () => onchange(choice));
-      return element("label", { class: "segment" }, input, element("span", {}, this.text[choice]));
-    });
-    return element(
-      "fieldset",
-      { class: "field" },
-      element("legend", {}, this.text.label),
-      element("div", { class: "segments" }, ...made),
-    );
+    this.eye.setAttribute("aria-label", words.reveal(this.rule.label));
   }
 }

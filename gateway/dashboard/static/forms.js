@@ -1,23 +1,16 @@
-// What the providers' forms ask for. `pattern` only catches slips early; the server decides.
+// What the providers' forms ask for: the provider service says it, and it is asked once.
 
-import { regions } from "./text.js";
+import * as api from "./api.js";
 
-const secret = { secret: true, pattern: /^\S{8,256}$/ };
-const phone = { type: "tel", inputmode: "tel", placeholder: "+14155550100", pattern: /^\+[1-9][\d\s().\/-]{1,24}$/ };
+let asked = null;
 
-export const forms = {
-  vapi: [
-    { name: "apiKey", required: true, secret: true, pattern: /^(bearer\s+)?["'“‘]?\S{20,256}$/i },
-    { name: "webhookSecret", ...secret },
-    { name: "region", options: regions },
-  ],
-  twilio: [
-    { name: "accountSid", required: true, placeholder: "AC…", pattern: /^["'“‘]?(AC[0-9a-fA-F]{32})["'”’]?$/ },
-    { name: "method", choices: ["token", "key"] },
-    { name: "authToken", required: true, ...secret, when: "token" },
-    { name: "apiKeySid", required: true, placeholder: "SK…", pattern: /^["'“‘]?(SK[0-9a-fA-F]{32})["'”’]?$/, when: "key" },
-    { name: "apiKeySecret", required: true, ...secret, when: "key" },
-    { name: "phoneNumber", required: true, ...phone },
-    { name: "whatsappNumber", ...phone },
-  ],
-};
+/** The provider's description; a Problem when it cannot be had. */
+export async function describe(provider) {
+  asked ??= api.providers();
+  try {
+    return (await asked).find((description) => description.provider === provider);
+  } catch (error) {
+    asked = null;
+    throw error;
+  }
+}

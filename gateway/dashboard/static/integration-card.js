@@ -5,8 +5,6 @@ import { icon } from "./icon.js";
 import "./moment.js";
 import { actions, busy, card as text, providers, states } from "./text.js";
 
-const CONNECTABLE = new Set(["vapi", "twilio"]);
-
 const BADGES = {
   loading: "clock",
   empty: "circle",
@@ -32,6 +30,7 @@ class IntegrationCard extends HTMLElement {
   #shown = { state: "loading" };
   #notice = "";
   #busy = "";
+  #description = { available: true, byConsent: false };
 
   connectedCallback() {
     this.classList.add("card");
@@ -51,6 +50,12 @@ class IntegrationCard extends HTMLElement {
   show(integration) {
     this.#shown = integration;
     this.#notice = "";
+    this.#render();
+  }
+
+  /** Say how this installation can connect it, as the server describes it. */
+  describe(description) {
+    this.#description = description;
     this.#render();
   }
 
@@ -74,7 +79,7 @@ class IntegrationCard extends HTMLElement {
 
   get #state() {
     const { state } = this.#shown;
-    return state === "empty" && !CONNECTABLE.has(this.provider) ? "unavailable" : state;
+    return state === "empty" && !this.#description.available ? "unavailable" : state;
   }
 
   #render() {
@@ -105,14 +110,15 @@ class IntegrationCard extends HTMLElement {
       body.append(element("div", { class: "bone" }), element("div", { class: "bone short" }));
       return body;
     }
-    body.append(...[this.#facts(), this.#remark(), this.#error(), this.#complaint()].filter(Boolean));
+    body.append(...[this.#facts(), this.#remark(), this.#error(), this.#warnings(), this.#complaint()].filter(Boolean));
     return body;
   }
 
   #facts() {
-    const { hint, phoneNumber, inboundAssistantId, outboundAssistantId, lastVerified } = this.#shown;
+    const { hint, account, phoneNumber, inboundAssistantId, outboundAssistantId, lastVerified } = this.#shown;
     const rows = [
       [text.hint, hint && element("code", { "data-hint": "" }, hint)],
+      [text.account, account],
       [text.phoneNumber, phoneNumber && element("code", { "data-phone-number": "" }, phoneNumber)],
       [text.inboundAssistantId, inboundAssistantId && element("code", {}, inboundAssistantId)],
       [text.outboundAssistantId, outboundAssistantId && element("code", {}, outboundAssistantId)],
@@ -128,7 +134,7 @@ class IntegrationCard extends HTMLElement {
     const remark = {
       unavailable: text.unavailable,
       connecting: text.unfinished,
-      disconnected: text.disconnected,
+      disconnected: this.#description.byConsent ? text.consentOver : text.disconnected,
     }[this.#state];
     return remark ? element("p", { class: "remark" }, remark) : null;
   }
@@ -140,6 +146,13 @@ class IntegrationCard extends HTMLElement {
     return element("div", { class: "box bad", "data-error": "" }, icon("alert"), element("div", {}, element("p", {}, error), next));
   }
 
+  #warnings() {
+    const { warnings } = this.#shown;
+    if (!warnings || this.#notice) return null;
+    const list = element("ul", {}, ...warnings.map((warning) => element("li", {}, warning)));
+    return element("div", { class: "box warn", "data-warnings": "" }, icon("info"), element("div", {}, list));
+  }
+
   #complaint() {
     if (!this.#notice) return null;
     return element("div", { class: "box warn", "data-notice": "" }, icon("info"), element("p", {}, this.#notice));
@@ -148,7 +161,9 @@ class IntegrationCard extends HTMLElement {
   #foot() {
     const foot = element("div", { class: "card-foot" });
     if (document.body.dataset.mayChange !== "true") return foot;
-    for (const [action, words] of OFFERED[this.#state] ?? []) {
+    // A consent that was given up cannot be taken up again.
+    const given = this.#state === "disconnected" && this.#description.byConsent;
+    for (const [action, words] of OFFERED[given ? "empty" : this.#state] ?? []) {
       const working = this.#busy === action;
       const made = button(working ? busy[action] : actions[words], {
         "data-action": action,

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import "./connect-dialog.js";
 import "./disconnect-dialog.js";
 import { button, element } from "./element.js";
+import { describe } from "./forms.js";
 import { icon } from "./icon.js";
 import "./integration-card.js";
 import { page as text } from "./text.js";
@@ -48,7 +49,8 @@ async function run(card, action, said) {
   try {
     const answer = await api[action](card.provider);
     await load();
-    if (answer.warnings) card.complain(answer.warnings.join(" "));
+    const told = answer.warnings ?? answer.unreleased;
+    if (told) card.complain(told.join(" "));
     announce(said(answer)(card.name));
   } catch (error) {
     if (!(error instanceof api.Problem)) throw error;
@@ -60,9 +62,27 @@ async function run(card, action, said) {
   }
 }
 
+async function ask(card, options) {
+  try {
+    find("connect-dialog").open(await describe(card.provider), options);
+  } catch (error) {
+    if (!(error instanceof api.Problem)) throw error;
+    if (error.signedOut) complain(error);
+    else card.complain(error.message);
+  }
+}
+
+async function offer() {
+  for (const card of cards) {
+    // What cannot be asked now is asked again when somebody wants to connect.
+    const description = await describe(card.provider).catch(() => null);
+    if (description) card.describe(description);
+  }
+}
+
 const ACTIONS = {
-  connect: (card) => find("connect-dialog").open(card.provider),
-  configure: (card) => find("connect-dialog").open(card.provider, { replaces: true }),
+  connect: (card) => ask(card),
+  configure: (card) => ask(card, { replaces: true }),
   verify: (card) => run(card, "verify", ({ connected }) => (connected ? text.verified : text.refused)),
   reconnect: (card) => run(card, "reconnect", ({ connected }) => (connected ? text.reconnected : text.refused)),
   disconnect: (card) => find("disconnect-dialog").open(card.provider),
@@ -94,4 +114,7 @@ find('[data-action="sign-out"]').addEventListener("click", async () => {
 const { providers, mayChange } = document.body.dataset;
 find("#sandbox-label").hidden = find("#sandbox-note").hidden = providers !== "sandbox";
 find("#read-only-note").hidden = mayChange === "true";
+// A consent that ended in another tab.
+new BroadcastChannel("tenantvault").addEventListener("message", load);
 load();
+offer();

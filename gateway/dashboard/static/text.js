@@ -8,7 +8,7 @@ export const providers = {
       "Your services can no longer start calls with Vapi.",
       "Webhooks of your assistants are no longer accepted.",
     ],
-    stays: "Both assistants stay in your Vapi account.",
+    stays: "What we set up in your Vapi account is taken away, and made again when you reconnect.",
   },
   twilio: {
     name: "Twilio",
@@ -17,11 +17,27 @@ export const providers = {
       "Your services can no longer call or send messages from this number.",
       "Webhooks from Twilio are no longer accepted.",
     ],
-    stays: "The number stays yours at Twilio.",
+    stays: "The number stays yours at Twilio, and its webhooks become what they were.",
   },
-  googleCalendar: { name: "Google Calendar", description: "Free times and bookings in your team’s calendars." },
-  resend: { name: "Resend", description: "E-mail from your own domain." },
-  elevenlabs: { name: "ElevenLabs", description: "Natural voices for your assistants." },
+  googleCalendar: {
+    name: "Google Calendar",
+    description: "Free times and bookings in your team’s calendars.",
+    stops: ["Your services can no longer see or book times in these calendars."],
+    stays: "Your consent ends at Google, for every organisation that uses this account. Your calendars stay as they are.",
+    later: "You can connect it again at any time, by consenting again.",
+  },
+  resend: {
+    name: "Resend",
+    description: "E-mail from your own domain.",
+    stops: ["Your services can no longer send e-mail with this account.", "Webhooks from Resend are no longer accepted."],
+    stays: "Your domains stay as they are at Resend.",
+  },
+  elevenlabs: {
+    name: "ElevenLabs",
+    description: "Natural voices for your assistants.",
+    stops: ["Your services can no longer speak with these voices.", "Webhooks from ElevenLabs are no longer accepted."],
+    stays: "Your voices stay as they are at ElevenLabs.",
+  },
 };
 
 export const states = {
@@ -31,7 +47,7 @@ export const states = {
   connected: "Connected",
   refused: "Needs attention",
   disconnected: "Disconnected",
-  unavailable: "Planned",
+  unavailable: "Not available",
   unknown: "Unknown",
 };
 
@@ -57,9 +73,11 @@ export const card = {
   inboundAssistantId: "Inbound assistant",
   outboundAssistantId: "Outbound assistant",
   lastVerified: "Last verified",
-  unavailable: "This integration cannot be connected yet.",
+  account: "Account",
+  unavailable: "The operator of this installation has not set this integration up.",
   unfinished: "A setup was begun and did not finish. Nothing is in use yet: finish it to go on.",
   disconnected: "The credential is kept encrypted. Nobody can read it until you reconnect.",
+  consentOver: "The consent is over. Connect it again to use it.",
   refusedNext: "Enter a new credential, or mend it at the provider and test again.",
   actionFor: (action, name) => `${action}: ${name}`,
 };
@@ -84,11 +102,12 @@ export const dialog = {
   connectTitle: (name) => `Connect ${name}`,
   configureTitle: (name) => `Configure ${name}`,
   submit: "Test and connect",
+  consent: "Connect with Google",
+  console: (name) => `Where to find this at ${name}`,
+  advanced: "More settings",
+  missing: (label) => `Enter this: ${label}.`,
+  mend: (hint) => `This does not look right. ${hint}`,
   sending: "Testing with the provider…",
-  whatHappens: {
-    vapi: "We test the key, store it encrypted, and set up one inbound and one outbound assistant in your Vapi account.",
-    twilio: "We test the credential, check that the number belongs to your account, and store everything encrypted.",
-  },
   replaces: "The new credential takes the place of the present one, once the provider has accepted it.",
   optional: "optional",
   reveal: (label) => `Show ${label}`,
@@ -103,60 +122,19 @@ export const dialog = {
   confirm: "Disconnect",
 };
 
-export const fields = {
-  apiKey: {
-    label: "API key",
-    missing: "Enter the private API key.",
-    help: "The private key, from API Keys in the Vapi dashboard. At least 20 characters.",
-    mend: "The key has at least 20 characters: copy the whole of it.",
-  },
-  webhookSecret: {
-    label: "Webhook secret",
-    help: "What Vapi sends along with its webhooks. Leave it empty and we make a strong one.",
-    mend: "The webhook secret has at least 8 characters.",
-  },
-  region: { label: "Region", help: "Where your Vapi organisation lives." },
-  accountSid: {
-    label: "Account SID",
-    missing: "Enter the Account SID.",
-    help: "On the first page of the Twilio console; it begins with AC.",
-    mend: "An Account SID is AC followed by 32 digits and letters a to f.",
-  },
-  method: { label: "Sign in to Twilio with", token: "Auth Token", key: "API key" },
-  authToken: {
-    label: "Auth Token",
-    missing: "Enter the Auth Token.",
-    help: "Below the Account SID in the Twilio console.",
-    mend: "The Auth Token is longer than that: copy the whole of it.",
-  },
-  apiKeySid: {
-    label: "API key SID",
-    missing: "Enter the SID of the API key.",
-    help: "Begins with SK. Without the Auth Token, webhooks from Twilio cannot be verified.",
-    mend: "An API key SID is SK followed by 32 digits and letters a to f.",
-  },
-  apiKeySecret: {
-    label: "API key secret",
-    missing: "Enter the secret of the API key.",
-    help: "Shown once by Twilio, when the key was made.",
-    mend: "The secret is longer than that: copy the whole of it.",
-  },
-  phoneNumber: {
-    label: "Phone number",
-    missing: "Enter the phone number.",
-    help: "A number of this account, with + and country code.",
-    mend: "Enter the number with + and its country code, e.g. +14155550100.",
-  },
-  whatsappNumber: {
-    label: "WhatsApp number",
-    help: "If you send WhatsApp messages from another number.",
-    mend: "Enter the number with + and its country code, e.g. +14155550100.",
-  },
-  inboundAssistantId: { label: "Inbound assistant" },
-  outboundAssistantId: { label: "Outbound assistant" },
+export const results = {
+  inboundAssistantId: "Inbound assistant",
+  outboundAssistantId: "Outbound assistant",
+  phoneNumber: "Phone number",
+  account: "Account",
 };
 
-export const regions = { us: "United States", eu: "European Union" };
+export const consent = {
+  working: "Connecting your calendars…",
+  connected: (email) => (email ? `Google Calendar is connected: ${email}` : "Google Calendar is connected"),
+  failed: "Google Calendar was not connected",
+  nothing: "This page is where Google sends you back to. Begin at the integrations.",
+};
 
 export const problems = {
   unreachable: "The server cannot be reached. Check your connection and try again.",

@@ -79,6 +79,20 @@ async def test_what_is_connected_in_the_gateway_can_be_fetched_by_a_service(stac
     assert VAPI_KEY in revealed
 
 
+@pytest.mark.parametrize(
+    ("provider", "key"), [("resend", "re_ac3e0001_" + "1" * 24), ("elevenlabs", "sk_ac3e" + "1" * 44)]
+)
+@in_one_loop
+async def test_the_others_can_be_fetched_too(stack: Stack, provider: str, key: str) -> None:
+    answer = await asyncio.to_thread(request, stack, "POST", f"/api/integrations/{provider}", {"apiKey": key})
+    assert answer["success"] is True
+
+    shown = await asyncio.to_thread(fetch, stack.root, "acme", provider, reveal=False)
+
+    assert f"1111 ({len(key)} characters, decrypted)" in shown
+    assert key not in shown
+
+
 @in_one_loop
 async def test_what_is_not_connected_is_said_so(stack: Stack) -> None:
     with pytest.raises(LocalError, match="CREDENTIAL_NOT_FOUND"):
@@ -89,7 +103,7 @@ async def test_what_is_not_connected_is_said_so(stack: Stack) -> None:
 @in_one_loop
 async def test_no_listing_of_processes_shows_a_secret(stack: Stack) -> None:
     secrets = [path.read_text() for path in (stack.root / "secrets").iterdir()]
-    assert len(secrets) == 7
+    assert len(secrets) == 8
 
     for name in (*SERVICES, "postgres"):
         visible = environment(stack.pid(name)) + command_line(stack.pid(name))

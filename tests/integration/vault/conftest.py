@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 import grpc.aio
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.local.authority import DevelopmentAuthority
 from services.rpc import logs
@@ -52,6 +53,20 @@ OTHER_VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="99999999-8888-7777-66
 TWILIO = pb.Credential(
     twilio=pb.TwilioCredential(account_sid="AC" + "0" * 32, auth_token="f" * 32, phone_number="+15005550006")
 )
+GOOGLE = pb.Credential(
+    google_calendar=pb.GoogleCalendarCredential(
+        refresh_token="1//0e-refresh-token-7777",
+        access_token="ya29.access-token-1",
+        expires_at=Timestamp(seconds=1_800_000_000),
+        scopes=["https://www.googleapis.com/auth/calendar.events"],
+        email="ada@example.com",
+        channel_token="channel-token",
+    )
+)
+
+
+def provider_of(credential: pb.Credential) -> "pb.Provider.ValueType":
+    return pb.Provider.Value(f"PROVIDER_{credential.WhichOneof('kind')}".upper())
 
 
 def assistant(resource_id: str = "", role: str = "inbound") -> pb.Resource:
@@ -114,14 +129,16 @@ class RunningVault:
         return (await call((await self.store()).PutCredential, request)).version
 
     async def connect(
-        self, org: str, *resources: pb.Resource, credential: pb.Credential = VAPI, expected: int = 0
+        self,
+        org: str,
+        *resources: pb.Resource,
+        credential: pb.Credential = VAPI,
+        expected: int = 0,
+        schedule: store_pb.Schedule | None = None,
     ) -> int:
         version = await self.put(org, credential, expected=expected)
         request = store_pb.RegisterResourcesRequest(
-            org_id=org,
-            provider=pb.PROVIDER_TWILIO if credential.WhichOneof("kind") == "twilio" else pb.PROVIDER_VAPI,
-            version=version,
-            resources=resources,
+            org_id=org, provider=provider_of(credential), version=version, resources=resources, schedule=schedule
         )
         await call((await self.store()).RegisterResources, request)
         return version

@@ -10,7 +10,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
 
 from tenantvault.v1 import credential_pb2 as pb
-from tests.integration.vault.conftest import VAPI
+from tenantvault.v1 import store_service_pb2 as store_pb
+from tests.integration.vault.conftest import GOOGLE, VAPI
 
 VAULT_SERVICES = (
     "tenantvault.v1.CredentialAccessService",
@@ -58,6 +59,9 @@ def filled(method: MethodDescriptor, org: str) -> Any:
         "version": 1,
         "expected_version": 1,
         "owner": "worker",
+        "task": store_pb.TASK_VERIFY,
+        "state_hash": bytes(32),
+        "binding": bytes(32),
         "kind": pb.RESOURCE_KIND_VAPI_ASSISTANT,
         "resource_id": org,
     }
@@ -65,8 +69,11 @@ def filled(method: MethodDescriptor, org: str) -> Any:
         setattr(request, name, values[name])
     if "credential" in fields:
         request.credential.CopyFrom(VAPI)
-    if "duration" in fields:
-        request.duration.seconds = 1
+    if method.name == "RefreshCredential":
+        request.credential.CopyFrom(GOOGLE)
+        request.lease_owner = "worker"
+    for name in [name for name in ("duration", "due_in") if name in fields]:
+        getattr(request, name).seconds = 1
     for name in [name for name in ("keys", "known") if name in fields]:
         key = getattr(request, name).add()
         for part in values.keys() & key.DESCRIPTOR.fields_by_name.keys():

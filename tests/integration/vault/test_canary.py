@@ -12,12 +12,14 @@ import grpc.aio
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import generate_latest
 
 from deploy.local.authority import DevelopmentAuthority
 from deploy.local.postgres import EmbeddedPostgres
 from services.rpc.telemetry import Telemetry
 from tenantvault.channel import call
+from tenantvault.errors import InvalidRequest
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import store_service_pb2 as store_pb
@@ -26,13 +28,21 @@ from tests.integration.vault.conftest import (
     Journal,
     RunningVault,
     assistant,
+    provider_of,
     running_vault,
     vault_settings,
 )
 from tests.integration.vault.contract import METHODS, PLAINTEXT, bytes_of, filled, raw, stub
 
 CANARY = "canary5e7d9b31"
-SECRETS = {pb.PROVIDER_VAPI: "api_key", pb.PROVIDER_TWILIO: "auth_token"}
+# The secret that tells two credentials of a kind apart.
+SECRETS = {
+    "vapi": "api_key",
+    "twilio": "auth_token",
+    "google_calendar": "refresh_token",
+    "resend": "api_key",
+    "elevenlabs": "api_key",
+}
 # As a dump, a hexadecimal column or an encoded field would show it, whatever its place in the bytes is.
 SHAPES = (
     CANARY,
@@ -48,14 +58,22 @@ def planted() -> list[pb.Credential]:
     credentials = []
     for kind in pb.Credential.DESCRIPTOR.oneofs_by_name["kind"].fields:
         credential: Any = pb.Credential()
-        message = getattr(credential, kind.name)
-        assert kind.message_type is not None
-        for part in kind.message_type.fields:
-            if part.type == FieldDescriptor.TYPE_STRING:
-                secret = part.GetOptions().debug_redact
-                setattr(message, part.name, f"{part.name}-{CANARY}-9999" if secret else "plain")
+        plant(getattr(credential, kind.name))
         credentials.append(credential)
+    assert len(SECRETS) == len(credentials)
     return credentials
+
+
+def plant(message: Any) -> None:
+    for part in message.DESCRIPTOR.fields:
+        value = f"{part.name}-{CANARY}-9999" if part.GetOptions().debug_redact else "plain"
+        held = getattr(message, part.name)
+        if isinstance(held, Timestamp):
+            held.seconds = 1_900_000_000
+        elif part.message_type is not None:
+            plant(held.add())
+        elif part.type == FieldDescriptor.TYPE_STRING:
+            held.append(value) if hasattr(held, "append") else setattr(message, part.name, value)
 
 
 @dataclass
@@ -108,7 +126,7 @@ async def live(vault: RunningVault, credential: pb.Credential) -> list[pb.Creden
     """It goes in, comes out, is replaced, verified, disconnected, reconnected, rolled back to; what came out."""
     store, access = await vault.store(), await vault.access()
     kind = str(credential.WhichOneof("kind"))
-    provider = pb.PROVIDER_TWILIO if kind == "twilio" else pb.PROVIDER_VAPI
+    provider = provider_of(credential)
     at: dict[str, Any] = {"org_id": (org := f"org-{kind}"), "provider": provider}
     await vault.connect(org, resource := assistant(), credential=credential)
     get = access_pb.GetCredentialRequest(**at)
@@ -126,7 +144,7 @@ async def live(vault: RunningVault, credential: pb.Credential) -> list[pb.Creden
     await call(store.Reconnect, store_pb.ReconnectRequest(**at))
     # A newer version with its overlap, back to the first, and the newer one is destroyed.
     other = pb.Credential.FromString(credential.SerializeToString())
-    setattr(getattr(other, kind), SECRETS[provider], f"other-{CANARY}-8888")
+    setattr(getattr(other, kind), SECRETS[kind], f"other-{CANARY}-8888")
     newer = await vault.connect(org, resource, credential=other, expected=2)
     get.include_previous = True
     both = (await call(access.GetCredential, get)).credential
@@ -135,7 +153,31 @@ async def live(vault: RunningVault, credential: pb.Credential) -> list[pb.Creden
     back = store_pb.RollBackCredentialRequest(**at, version=1, expected_version=newer)
     await call(store.RollBackCredential, back)
     await call(store.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=newer))
+    report = access_pb.ReportFailureRequest(**at, version=1)
+    await call(access.ReportFailure, report)
+    if kind == "google_calendar":
+        await refresh(vault, credential, at)
+        assert (
+            f"fresh-{CANARY}-7777"
+            == (await call(access.GetCredential, get)).credential.credential.google_calendar.access_token
+        )
     return got
+
+
+async def refresh(vault: RunningVault, credential: pb.Credential, at: dict[str, Any]) -> None:
+    store = await vault.store()
+    lease = store_pb.AcquireLeaseRequest(**at, owner="worker", duration=Duration(seconds=60))
+    await call(store.AcquireLease, lease)
+    fresh = pb.Credential.FromString(credential.SerializeToString())
+    fresh.google_calendar.access_token = f"fresh-{CANARY}-7777"
+    request = store_pb.RefreshCredentialRequest(org_id=at["org_id"], credential=fresh, version=1, lease_owner="worker")
+    await call(store.RefreshCredential, request)
+    # What may not be refreshed is told of without its values.
+    fresh.google_calendar.channel_token = f"other-{CANARY}-6666"
+    request.credential.CopyFrom(fresh)
+    with pytest.raises(InvalidRequest) as refused:
+        await call(store.RefreshCredential, request)
+    assert CANARY not in f"{refused.value!r} {refused.value.fields}"
 
 
 async def ask_everything(vault: RunningVault, seen: Seen) -> None:

@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -23,9 +24,12 @@ from services.vault.keyring import Keyring
 from services.vault.postgres import PostgresStore
 from services.vault.postgres_audit import PostgresAudit
 from services.vault.postgres_keys import PostgresKeys
+from services.vault.postgres_oauth import PostgresOAuthStates
+from services.vault.postgres_work import PostgresWork
 from services.vault.seal import Unreadable
+from services.vault.work import Finish, OAuthState, Piece, Task
 from tenantvault.channel import call
-from tenantvault.errors import CredentialUnreadable, ResourceNotFound, VersionConflict
+from tenantvault.errors import CredentialUnreadable, LeaseHeld, OAuthStateInvalid, ResourceNotFound, VersionConflict
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
@@ -54,8 +58,11 @@ TENANT_TABLES = (
     "audit_events",
     "audit_heads",
     "work",
+    "tasks",
+    "oauth_states",
 )
 LOOK_UPS = (
+    "claim_due_work",
     "generations_of",
     "org_keys_by_master_key",
     "org_of_resource",
@@ -64,6 +71,8 @@ LOOK_UPS = (
 )
 # From before the chain; nothing of the vault reads or writes it any more.
 LEFT_BEHIND = "audit_events_unchained"
+
+SCHEDULE = store_pb.Schedule(work=[store_pb.ScheduledWork(task=store_pb.TASK_VERIFY, due_in=Duration(seconds=86_400))])
 
 
 @pytest.fixture
@@ -89,11 +98,19 @@ def filled(database: Database, authority: DevelopmentAuthority) -> Filled:
     async def fill() -> None:
         async with running_vault(vault_settings(database, authority), authority) as vault:
             for of in (filled.org, filled.other_org):
-                await vault.connect(of, assistant())
+                await vault.connect(of, assistant(), schedule=SCHEDULE)
                 lease = store_pb.AcquireLeaseRequest(
                     org_id=of, provider=pb.PROVIDER_VAPI, owner="worker", duration=Duration(seconds=60)
                 )
                 await call((await vault.store()).AcquireLease, lease)
+                state = store_pb.KeepOAuthStateRequest(
+                    org_id=of,
+                    provider=pb.PROVIDER_GOOGLE_CALENDAR,
+                    state_hash=bytes(32),
+                    binding=bytes(32),
+                    duration=Duration(seconds=600),
+                )
+                await call((await vault.store()).KeepOAuthState, state)
         for table in TENANT_TABLES:
             rows = await database.admin(f"SELECT count(DISTINCT org_id) FROM {table}")
             assert rows[0]["count"] >= 2, table
@@ -148,7 +165,7 @@ async def test_with_a_context_there_are_that_orgs_rows_only(filled: Filled, app:
 
 
 @pytest.mark.parametrize(
-    "table", ["orgs", "org_keys", "org_credentials", "assistant_org_mapping", "audit_heads", "work"]
+    "table", ["orgs", "org_keys", "org_credentials", "assistant_org_mapping", "audit_heads", "work", "tasks"]
 )
 async def test_another_orgs_rows_cannot_be_changed(filled: Filled, app: Any, database: Database, table: str) -> None:
     before = await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", filled.other_org)
@@ -156,12 +173,22 @@ async def test_another_orgs_rows_cannot_be_changed(filled: Filled, app: Any, dat
     assert "UPDATE 0" == await app.execute(f"UPDATE {table} SET org_id = org_id WHERE org_id = $1", filled.other_org)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await app.execute(f"UPDATE {table} SET org_id = $1", filled.other_org)
-    if table in {"assistant_org_mapping", "work"}:
+    if table in {"assistant_org_mapping", "work", "tasks"}:
         assert "DELETE 0" == await app.execute(f"DELETE FROM {table} WHERE org_id = $1", filled.other_org)
     else:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await app.execute(f"DELETE FROM {table}")
     assert before == await database.admin(f"SELECT * FROM {table} WHERE org_id = $1", filled.other_org)
+
+
+async def test_another_orgs_consents_cannot_be_ended_and_none_can_be_changed(
+    filled: Filled, app: Any, database: Database
+) -> None:
+    await context(app, filled.org)
+    assert "DELETE 0" == await app.execute("DELETE FROM oauth_states WHERE org_id = $1", filled.other_org)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+        await app.execute("UPDATE oauth_states SET expires_at = 'infinity'")
+    assert await database.admin("SELECT FROM oauth_states WHERE org_id = $1", filled.other_org)
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
@@ -237,6 +264,8 @@ async def test_of_what_stays_the_vault_itself_can_change_no_more_than_it_must(
         "UPDATE signing_keys SET public_key = ''",
         "DELETE FROM signing_keys",
         "DELETE FROM audit_heads",
+        "CREATE OR REPLACE FUNCTION claim_due_work(text, interval, int) RETURNS void LANGUAGE sql AS ''",
+        "ALTER POLICY claim ON tasks TO tenantvault_app",
         "CREATE OR REPLACE FUNCTION keep_audit_events() RETURNS void LANGUAGE sql AS ''",
         "COPY org_credentials TO PROGRAM 'cat'",
         "SET session_replication_role = replica",
@@ -286,14 +315,25 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
         for table in TENANT_TABLES:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await db.fetch(f"SELECT * FROM {table}")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await db.fetch("SELECT mac FROM assistant_org_mapping")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await db.fetch("SELECT wrapped_key FROM org_keys")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await db.fetch("SELECT state FROM orgs")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await db.execute("UPDATE assistant_org_mapping SET org_id = ''")
+        for statement in (
+            "SELECT mac FROM assistant_org_mapping",
+            "SELECT wrapped_key FROM org_keys",
+            "SELECT created_at FROM orgs",
+            "SELECT encrypted_config FROM org_credentials",
+            "SELECT account FROM org_credentials",
+            "SELECT owner FROM tasks",
+            "SELECT org_id FROM oauth_states",
+            "UPDATE assistant_org_mapping SET org_id = ''",
+            "UPDATE org_credentials SET is_active = true",
+            "UPDATE orgs SET state = 'active'",
+            "UPDATE tasks SET due_at = now()",
+            "UPDATE tasks SET progress = ''",
+            "UPDATE tasks SET org_id = ''",
+            "DELETE FROM tasks",
+            "INSERT INTO tasks (org_id, provider, task, due_at) VALUES ('acme', 'vapi', 'rotate', now())",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await db.execute(statement)
     finally:
         await db.close()
     functions = await database.admin(
@@ -306,6 +346,26 @@ async def test_the_look_ups_owner_can_do_nothing_else_and_nobody_is_it(database:
     assert {("tenantvault_lookup", ("search_path=pg_catalog, pg_temp",), False)} == {
         (owner, tuple(config), everybody) for owner, config, everybody in definers.values()
     }
+
+
+async def test_taking_work_tells_whose_it_is_and_changes_nothing_but_who_has_it(
+    filled: Filled, app: Any, database: Database
+) -> None:
+    whole = "SELECT * FROM tasks WHERE org_id = ANY($1) ORDER BY org_id"
+    both = [filled.org, filled.other_org]
+    await database.admin("UPDATE tasks SET due_at = now() WHERE org_id = ANY($1)", both)
+    before = [dict(row) for row in await database.admin(whole, both)]
+    await context(app, filled.org)
+    taken = await app.fetch("SELECT * FROM claim_due_work('worker', interval '1 minute', 100)")
+    assert {(of, "vapi", "verify", 1) for of in both} <= {tuple(row.values())[:4] for row in taken}
+    assert ["org_id", "provider", "task", "attempts", "progress", "due_at"] == list(taken[0].keys())
+    after = [dict(row) for row in await database.admin(whole, both)]
+    assert {"owner", "leased_until", "attempts"} == {
+        name for old, new in zip(before, after, strict=True) for name in old if old[name] != new[name]
+    }
+    # Having it opens no other way to another org's row.
+    assert "UPDATE 0" == await app.execute("UPDATE tasks SET progress = 'x' WHERE org_id = $1", filled.other_org)
+    await database.admin("UPDATE tasks SET due_at = now() + interval '1 day' WHERE org_id = ANY($1)", both)
 
 
 async def test_the_look_ups_for_rotations_give_names_and_counts_and_no_key(
@@ -397,6 +457,9 @@ async def test_no_context_stays_on_a_connection(database: Database, org: str, ot
             assert [part async for part in audit.chain_of(org)]
 
         elsewhere = Record(record.name, b"x", key)
+        work, states = PostgresWork(one.pool, chain=chain), PostgresOAuthStates(one.pool)
+        piece = Piece(org, "vapi", Task.VERIFY)
+        state = OAuthState(org_id=org, provider="googleCalendar", state_hash=bytes(32), binding=bytes(32))
         steps: dict[str, tuple[Callable[[], Awaitable[object]], type[Exception] | None]] = {
             "read": (lambda: store.read([(org, "vapi"), (other_org, "vapi")]), None),
             "read of nothing": (lambda: store.read([(org, "none")]), None),
@@ -414,6 +477,13 @@ async def test_no_context_stays_on_a_connection(database: Database, org: str, ot
             "cancelled": (cancelled, None),
             "lease": (lambda: store.acquire_lease(org, "vapi", "worker", 1), None),
             "lease given back": (lambda: store.release_lease(org, "vapi", "worker"), None),
+            "work": (lambda: work.claim("worker", timedelta(seconds=1), at_most=1), None),
+            "work that is not had": (lambda: work.finish(piece, "nobody", Finish(due_in=timedelta())), LeaseHeld),
+            "work's progress": (lambda: work.keep_progress(piece, "nobody", ""), LeaseHeld),
+            "a failure": (lambda: work.report_failure(org, "vapi", 1, origin), None),
+            "a consent": (lambda: states.keep_oauth_state(state, timedelta(seconds=60)), None),
+            "a consent that comes back": (lambda: states.use_oauth_state(state), None),
+            "a consent that comes back twice": (lambda: states.use_oauth_state(state), OAuthStateInvalid),
             "events of two orgs": (lambda: audit.add(both), None),
             "list of events": (lambda: audit.events(org), None),
             "export": (exported, None),

@@ -142,7 +142,7 @@ async def test_what_the_first_version_had_is_handed_out_when_it_was_connected_ag
     )
     resource = assistant()
     await first_version(database, org, resource)
-    assert ["0002_depth"] == await migrate(database.admin_url)
+    assert ["0002_depth", "0003_life"] == await migrate(database.admin_url)
     async with running_vault(vault_settings(database, authority), authority) as vault:
         # Nothing vouches for it: whoever wrote to the database before could have written it.
         with pytest.raises(CredentialUnreadable):
@@ -155,6 +155,23 @@ async def test_what_the_first_version_had_is_handed_out_when_it_was_connected_ag
         assert ("", 3) == (verdict.problem, verdict.events)
     [kept] = await database.admin("SELECT count(*) FROM audit_events_unchained WHERE org_id = $1", org)
     assert 2 == kept["count"]
+
+
+async def test_what_is_connected_already_is_tested_within_a_day(empty: Database, org: str) -> None:
+    await first_version(empty, org, assistant())
+    await empty.admin("INSERT INTO org_credentials (org_id, provider, latest_version) VALUES ($1, 'twilio', 1)", org)
+    await migrate(empty.admin_url)
+    [row] = await empty.admin(
+        "SELECT org_id, provider, task, by_hand, owner, attempts,"
+        " due_at BETWEEN now() - interval '1 minute' AND now() + interval '1 day' AS within_a_day FROM tasks"
+    )
+    assert [org, "vapi", "verify", False, "", 0, True] == list(row.values())
+    # The wall that had to be opened for it stands again.
+    forced = await empty.admin(
+        "SELECT relname FROM pg_class WHERE relname IN ('org_credentials', 'tasks', 'oauth_states')"
+        " AND relrowsecurity AND relforcerowsecurity ORDER BY relname"
+    )
+    assert ["oauth_states", "org_credentials", "tasks"] == [row["relname"] for row in forced]
 
 
 async def command(*arguments: str, **environ: str) -> tuple[int | None, str, str]:

@@ -5,26 +5,31 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, replace
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
 from services.vault.audit import SigningKey
+from services.vault.credential import Facts
 from services.vault.database import Pool, open_pool
 from services.vault.keyring import Keyring
 from services.vault.memory import MemoryStore
 from services.vault.postgres import PostgresStore
 from services.vault.postgres_audit import PostgresAudit
 from services.vault.postgres_keys import PostgresKeys
+from services.vault.postgres_oauth import PostgresOAuthStates
+from services.vault.postgres_work import PostgresWork
 from services.vault.seal import Unreadable
 from services.vault.selfcheck import SelfCheck
+from services.vault.work import Finish, Piece, ScheduledWork, Task
 from tenantvault.audit import Head, Link
 from tenantvault.errors import CredentialUnreadable, TenantVaultError, VaultUnavailable
 from tests.integration.conftest import Database
-from tests.integration.vault.conftest import eventually, waiting_for_locks
+from tests.integration.vault.conftest import eventually, forced, waiting_for_locks
 from tests.suites.store_exam import *  # noqa: F403 - the exam is the test
-from tests.suites.store_exam import HOUR, ORIGIN, Parts, Vault, assistant, chain_of, secret
+from tests.suites.store_exam import HOUR, ORIGIN, Parts, PassTime, Vault, assistant, chain_of, claimed, secret
 
 
 @pytest.fixture
@@ -38,6 +43,22 @@ async def parts(pool: Pool, database: Database) -> Parts:
     return await parts_of(pool, Keyring.parse(database.master_keys))
 
 
+@pytest.fixture
+def pass_time(database: Database) -> PassTime:
+    async def passed(org: str, time: timedelta) -> None:
+        await database.admin(
+            "UPDATE org_credentials SET last_verified_at = last_verified_at - $2::interval WHERE org_id = $1", org, time
+        )
+        await database.admin(
+            "UPDATE tasks SET finished_at = finished_at - $2::interval, leased_until = leased_until - $2::interval"
+            " WHERE org_id = $1",
+            org,
+            time,
+        )
+
+    return passed
+
+
 async def parts_of(pool: Pool, ring: Keyring) -> Parts:
     keys = PostgresKeys(pool)
     chain = SigningKey(keys, ring, random=os.urandom).chain
@@ -49,6 +70,8 @@ async def parts_of(pool: Pool, ring: Keyring) -> Parts:
         keys=keys,
         ring=ring,
         public_key=(await chain()).public_key,
+        work=PostgresWork(pool, chain=chain),
+        oauth_states=PostgresOAuthStates(pool),
     )
 
 
@@ -216,13 +239,27 @@ def a_verb(draw: random.Random, org: str) -> Callable[[Vault], Awaitable[object]
     provider, version, expected = draw.choice(["vapi", "twilio"]), draw.randint(1, 4), draw.randint(0, 4)
     resources = [replace(assistant(), resource_id=f"{draw.choice('ab')}{n}") for n in range(draw.randint(0, 2))]
     payload, error = draw.choice([b"one", b"two"]), draw.choice(["", "No."])
+    due_in, by_hand = draw.choice([timedelta(), HOUR]), draw.choice([True, False, False])
+    tasks = draw.sample([*Task], draw.randint(0, 3))
+    schedule = draw.choice([None, [ScheduledWork(task=task, due_in=due_in, by_hand=by_hand) for task in tasks]])
+    facts = Facts(reason=error and "NO", warnings=("Soon over.",) * len(tasks), account=draw.choice([None, "", "ada"]))
+    piece, lease = Piece(org, provider, draw.choice([*Task])), draw.choice([timedelta(), HOUR])
+    finish = Finish(due_in=due_in, failed=draw.choice([True, False]), progress="done")
     verbs: list[Callable[[Vault], Awaitable[object]]] = [
         lambda vault: vault.put(org, payload, provider=provider, expected=expected),
         lambda vault: vault.put(org, payload, provider=provider, expected=expected),
         lambda vault: vault.activate(org, version, *resources, provider=provider),
         lambda vault: vault.activate(org, version, *resources, provider=provider),
         lambda vault: vault.activate(org, version, provider=provider, lease_owner="worker"),
-        lambda vault: vault.keeper.record_verification(org, provider, version, error, ORIGIN),
+        lambda vault: vault.activate(org, version, provider=provider, schedule=schedule, facts=facts),
+        lambda vault: vault.activate(org, version, provider=provider, schedule=schedule, facts=facts),
+        lambda vault: vault.keeper.record_verification(org, provider, version, replace(facts, error=error), ORIGIN),
+        lambda vault: vault.refresh(org, payload, version, provider=provider),
+        lambda vault: vault.parts.work.finish(piece, "worker", finish),
+        lambda vault: vault.parts.work.keep_progress(piece, "worker", "half"),
+        lambda vault: vault.parts.work.report_failure(org, provider, version, ORIGIN),
+        lambda vault: taken(vault, lease),
+        lambda vault: taken(vault, lease),
         lambda vault: vault.disconnect(org, provider=provider),
         lambda vault: vault.reconnect(org, provider=provider),
         lambda vault: vault.roll_back(org, version, expected=expected, provider=provider),
@@ -238,12 +275,22 @@ def a_verb(draw: random.Random, org: str) -> Callable[[Vault], Awaitable[object]
     return draw.choice(verbs)
 
 
+async def taken(vault: Vault, lease: timedelta) -> frozenset[object]:
+    """All work that is due, taken: whose it is, how often it was, and how far it had come."""
+    found = await vault.parts.work.claim("worker", lease, at_most=100)
+    return frozenset(
+        (each.piece.org_id, each.piece.provider, each.piece.task.value, each.attempts, each.progress) for each in found
+    )
+
+
 async def outcome_of(verb: Awaitable[object]) -> str:
     try:
         result = await verb
     except TenantVaultError as error:
         return error.reason
-    # What a verb returns is chance, e.g. a key's id, or is seen in the whole.
+    if isinstance(result, frozenset):
+        return f"ok: {sorted(result)}"
+    # What another verb returns is chance, e.g. a key's id, or is seen in the whole.
     return f"ok: {type(result).__name__}"
 
 
@@ -252,7 +299,16 @@ async def whole(vault: Vault, orgs: list[str]) -> object:
     found: list[object] = [await vault.store.generations(orgs)]
     for org in orgs:
         found.extend(
-            replace(each, resources=sorted(each.resources, key=repr), connected_at=None, last_verified_at=None)
+            (
+                replace(
+                    each,
+                    resources=sorted(each.resources, key=repr),
+                    connected_at=None,
+                    last_verified_at=None,
+                    rotation_due_at=None,
+                ),
+                each.rotation_due_at is None,
+            )
             for each in await vault.store.integrations(org)
         )
         for provider in ("vapi", "twilio"):
@@ -260,6 +316,10 @@ async def whole(vault: Vault, orgs: list[str]) -> object:
                 (each.version, each.hint, each.state, each.was_active, each.destroyed_at is not None)
                 for each in await vault.store.versions(org, provider)
             )
+            try:
+                found.append((await vault.get(org, provider=provider)).payload)
+            except TenantVaultError as error:
+                found.append(error.reason)
             for newest in (False, True):
                 [stored] = await vault.store.read([(org, provider)], newest=newest)
                 if stored is None:
@@ -294,7 +354,10 @@ async def test_it_does_what_the_store_in_memory_does(seed: int, fresh_database: 
         memory = MemoryStore()
         vaults = [
             Vault(parts, overlap=HOUR)
-            for parts in (await parts_of(pool, ring), Parts(memory, memory, memory, ring, b""))
+            for parts in (
+                await parts_of(pool, ring),
+                Parts(memory, memory, memory, ring, b"", memory.work, memory.oauth_states),
+            )
         ]
         done: list[str] = []
         for _ in range(120):
@@ -309,3 +372,48 @@ async def test_it_does_what_the_store_in_memory_does(seed: int, fresh_database: 
         for vault in vaults:
             await vault.keeper.shred("acme", ORIGIN)
         assert await whole(vaults[0], orgs) == await whole(vaults[1], orgs)
+
+
+async def test_of_four_workers_each_gets_work_that_no_other_has(fresh_database: Database) -> None:
+    await forced(
+        fresh_database,
+        "INSERT INTO orgs (org_id) SELECT 'org-' || n FROM generate_series(1, 300) n;"
+        " INSERT INTO org_credentials (org_id, provider, version, key_id, encrypted_config, is_active)"
+        " SELECT 'org-' || n, 'vapi', 1, 'k', 'x', true FROM generate_series(1, 300) n;"
+        " INSERT INTO tasks (org_id, provider, task, due_at)"
+        " SELECT 'org-' || n, 'vapi', 'verify', now() - n * interval '1 minute' FROM generate_series(1, 300) n",
+    )
+    async with open_pool(fresh_database.app_url) as pool:
+        parts = await parts_of(pool, Keyring.parse(fresh_database.master_keys))
+
+        async def work_through(owner: str) -> list[str]:
+            orgs: list[str] = []
+            while found := await parts.work.claim(owner, HOUR, at_most=7):
+                assert sorted(each.due_at for each in found) == [each.due_at for each in found]
+                orgs.extend(each.piece.org_id for each in found)
+            return orgs
+
+        found = await asyncio.gather(*(work_through(f"worker-{number}") for number in range(4)))
+    assert all(found)
+    assert [f"org-{number}" for number in range(1, 301)] == sorted(
+        (org for orgs in found for org in orgs), key=lambda org: int(org.removeprefix("org-"))
+    )
+    rows = await fresh_database.admin("SELECT owner, count(*) AS number, max(attempts) AS most FROM tasks GROUP BY 1")
+    assert {(f"worker-{number}", len(orgs), 1) for number, orgs in enumerate(found)} == {
+        (row["owner"], row["number"], row["most"]) for row in rows
+    }
+
+
+async def test_work_that_somebody_else_is_about_to_take_is_passed_by_and_not_waited_for(
+    database: Database, vault: Vault, org: str, other_org: str
+) -> None:
+    for of in (org, other_org):
+        await vault.connect(of, schedule=[ScheduledWork(task=Task.VERIFY, due_in=timedelta())])
+    db = await asyncpg.connect(database.admin_url)
+    try:
+        async with db.transaction():
+            await db.execute("SELECT FROM tasks WHERE org_id = $1 FOR UPDATE", org)
+            assert [other_org] == [each.piece.org_id for each in await claimed(vault.parts.work, org, other_org)]
+    finally:
+        await db.close()
+    assert [org] == [each.piece.org_id for each in await claimed(vault.parts.work, org, other_org)]

@@ -135,6 +135,36 @@ FAULTS = {
         "ALTER POLICY own_org ON audit_heads USING (org_id = current_setting('tenantvault.org_id', true))",
         "the row-level security policy of table audit_heads is not the one that was migrated",
     ),
+    "policy of the tasks loosened": Fault(
+        "ALTER POLICY own_org ON tasks USING (true)",
+        "ALTER POLICY own_org ON tasks USING (org_id = current_setting('tenantvault.org_id', true))",
+        "the row-level security policy of table tasks is not the one that was migrated",
+    ),
+    "the look-up's policy on the tasks for everybody": Fault(
+        "ALTER POLICY claim ON tasks TO PUBLIC",
+        "ALTER POLICY claim ON tasks TO tenantvault_lookup",
+        "the row-level security policy of table tasks is not the one that was migrated",
+    ),
+    "the consents not forced": Fault(
+        "ALTER TABLE oauth_states NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE oauth_states FORCE ROW LEVEL SECURITY",
+        "table oauth_states does not force row-level security",
+    ),
+    "a look-up that everybody may call": Fault(
+        "GRANT EXECUTE ON FUNCTION claim_due_work TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION claim_due_work FROM PUBLIC",
+        "function claim_due_work passes by the walls between orgs in another way than it was migrated",
+    ),
+    "a look-up on another path": Fault(
+        "ALTER FUNCTION org_of_resource SET search_path = public",
+        "ALTER FUNCTION org_of_resource SET search_path = pg_catalog, pg_temp",
+        "function org_of_resource passes by the walls between orgs in another way than it was migrated",
+    ),
+    "a function that acts as its owner": Fault(
+        "CREATE FUNCTION all_orgs() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT org_id FROM orgs'",
+        "DROP FUNCTION all_orgs",
+        "function all_orgs passes by the walls between orgs in another way than it was migrated",
+    ),
     "policy dropped": Fault("DROP POLICY own_org ON org_keys", POLICY, POLICY_REASON),
     "policy for reading loosened": Fault(
         "ALTER POLICY own_org ON org_keys USING (true)",
@@ -182,9 +212,9 @@ FAULTS = {
         "migration 0001_vault is missing: run python -m services.vault.migrate",
     ),
     "the newest migration missing": Fault(
-        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0002_depth'",
-        "UPDATE schema_migrations SET name = '0002_depth' WHERE name = '0000_other'",
-        "migration 0002_depth is missing: run python -m services.vault.migrate",
+        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0003_life'",
+        "UPDATE schema_migrations SET name = '0003_life' WHERE name = '0000_other'",
+        "migration 0003_life is missing: run python -m services.vault.migrate",
     ),
     "migration changed": Fault(
         "UPDATE schema_migrations SET checksum = 'x' || checksum",

@@ -14,14 +14,16 @@ from starlette.applications import Starlette
 
 from gateway.app import build
 from gateway.authentication import Authenticator
+from gateway.consent import GoogleConsent
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.keys import Keys, SharedSecret
 from gateway.metrics import Metrics
+from gateway.overview import Overview
 from gateway.pages import Pages
 from gateway.session import Sessions
 from gateway.tokens import BearerTokens
-from tenantvault.errors import CredentialNotFound
+from tenantvault.errors import CredentialNotFound, InvalidCredentials, OAuthStateInvalid
 from tenantvault.secret import Secret
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import integration_service_pb2 as provider_pb
@@ -34,12 +36,17 @@ OWN_PAGE = {"Origin": ORIGIN, "X-TenantVault-Request": "1"}
 VERIFIED = Timestamp(seconds=1795428000)
 
 VAPI = {"apiKey": "b7f1c1de-2f59-4a52-9a0d-3c0a5a4e0c11"}
+RESEND = {"apiKey": "re_a1b2c3d4_0123456789abcdefghjkmnpq"}
+ELEVENLABS = {"apiKey": "sk_" + "5e" * 24}
 TWILIO = {"accountSid": "AC" + "0a" * 16, "authToken": "9f" * 16, "phoneNumber": "+15005550100"}
 
 
 @dataclass
 class FakeServices:
-    """The vault's and the provider service's part: keeps integrations by org, and what it was asked."""
+    """The vault's and the provider service's part: keeps integrations by org, and what it was asked.
+
+    `began` is the session in which each state of a consent began.
+    """
 
     integrations: dict[tuple[str, int], pb.Integration] = field(default_factory=dict)
     asked: list[Any] = field(default_factory=list)
@@ -47,6 +54,8 @@ class FakeServices:
     failure: BaseException | None = None
     refusal: str = ""
     warnings: tuple[str, ...] = ()
+    unreleased: tuple[str, ...] = ()
+    began: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     async def ListIntegrations(self, request: Any, **how: Any) -> status_pb.ListIntegrationsResponse:  # noqa: N802
         self._ask(request, how)
@@ -56,9 +65,47 @@ class FakeServices:
     async def Connect(self, request: Any, **how: Any) -> provider_pb.ConnectResponse:  # noqa: N802
         self._ask(request, how)
         kind = request.credential.WhichOneof("kind")
-        shown = connected_vapi() if kind == "vapi" else connected_twilio(request.credential.twilio.phone_number)
+        match kind:
+            case "vapi":
+                shown = connected_vapi()
+            case "twilio":
+                shown = connected_twilio(request.credential.twilio.phone_number)
+            case _:
+                shown = connected_account(pb.Provider.Value(f"PROVIDER_{kind.upper()}"), "Acme Ltd")
         self.integrations[request.org_id, shown.provider] = shown
         return provider_pb.ConnectResponse(integration=shown, warnings=self.warnings)
+
+    async def TestCredential(self, request: Any, **how: Any) -> provider_pb.TestCredentialResponse:  # noqa: N802
+        self._ask(request, how)
+        if self.refusal:
+            return provider_pb.TestCredentialResponse(
+                reason=InvalidCredentials.reason, message=self.refusal, field="api_key"
+            )
+        return provider_pb.TestCredentialResponse(accepted=True, account="Acme Ltd", warnings=self.warnings)
+
+    async def DescribeProviders(self, request: Any, **how: Any) -> provider_pb.DescribeProvidersResponse:  # noqa: N802
+        self._ask(request, how)
+        return provider_pb.DescribeProvidersResponse(providers=DESCRIPTIONS)
+
+    async def StartOAuth(self, request: Any, **how: Any) -> provider_pb.StartOAuthResponse:  # noqa: N802
+        self._ask(request, how)
+        state = f"state-{len(self.began)}"
+        self.began[state] = (request.org_id, request.session)
+        return provider_pb.StartOAuthResponse(authorization_url=f"https://accounts.google.example/auth?state={state}")
+
+    async def FinishOAuth(self, request: Any, **how: Any) -> provider_pb.FinishOAuthResponse:  # noqa: N802
+        self._ask(request, how)
+        if self.began.pop(request.state, None) != (request.org_id, request.session):
+            raise OAuthStateInvalid
+        shown = connected_account(pb.PROVIDER_GOOGLE_CALENDAR, "ada@acme.example")
+        self.integrations[request.org_id, shown.provider] = shown
+        return provider_pb.FinishOAuthResponse(integration=shown, warnings=self.warnings, scopes=["openid", "email"])
+
+    async def RotateCredential(self, request: Any, **how: Any) -> provider_pb.RotateCredentialResponse:  # noqa: N802
+        self._ask(request, how)
+        shown = self._stored(request)
+        shown.MergeFrom(pb.Integration(rotation_due_at=VERIFIED, rotates_by_itself=True))
+        return provider_pb.RotateCredentialResponse(integration=shown)
 
     async def Verify(self, request: Any, **how: Any) -> provider_pb.VerifyResponse:  # noqa: N802
         self._ask(request, how)
@@ -73,7 +120,7 @@ class FakeServices:
         self._ask(request, how)
         shown = self._stored(request)
         shown.state = pb.INTEGRATION_STATE_DISCONNECTED
-        return provider_pb.IntegrationServiceDisconnectResponse(integration=shown)
+        return provider_pb.IntegrationServiceDisconnectResponse(integration=shown, unreleased=self.unreleased)
 
     async def Reconnect(self, request: Any, **how: Any) -> provider_pb.IntegrationServiceReconnectResponse:  # noqa: N802
         self._ask(request, how)
@@ -138,6 +185,71 @@ def connected_twilio(number: str) -> pb.Integration:
     )
 
 
+def connected_account(provider: "pb.Provider.ValueType", account: str) -> pb.Integration:
+    return pb.Integration(
+        provider=provider,
+        state=pb.INTEGRATION_STATE_CONNECTED,
+        version=1,
+        latest_version=1,
+        hint="••••1234",
+        last_verified_at=VERIFIED,
+        account=account,
+    )
+
+
+def _described(name: str, **fields: Any) -> provider_pb.FieldDescription:
+    return provider_pb.FieldDescription(name=name, **({"label": name.replace("_", " "), "hint": "A hint."} | fields))
+
+
+DESCRIPTIONS = [
+    provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_VAPI,
+        title="Vapi",
+        summary="Voice assistants.",
+        fields=[
+            _described("api_key", label="API key", required=True, secret=True, pattern=r"\S{20,256}"),
+            _described("webhook_secret", secret=True, advanced=True),
+            _described("region", choices=["us", "eu"], help_url="https://docs.vapi.ai"),
+        ],
+        console_url="https://dashboard.vapi.ai/org/api-keys",
+        next="Two assistants are made.",
+        available=True,
+    ),
+    provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_TWILIO,
+        title="Twilio",
+        fields=[
+            _described("account_sid", required=True, pattern="AC[0-9a-fA-F]{32}", placeholder="AC…"),
+            _described("auth_token", secret=True),
+            _described("api_key_sid", advanced=True),
+            _described("api_key_secret", secret=True, advanced=True),
+            _described("phone_number", required=True, pattern=r"\+[1-9][0-9]{1,14}"),
+            _described("whatsapp_number", advanced=True, pattern=r"\+[1-9][0-9]{1,14}"),
+        ],
+        available=True,
+    ),
+    provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_GOOGLE_CALENDAR,
+        title="Google Calendar",
+        by_consent=True,
+        asks_for=["To see when you are free."],
+        available=True,
+    ),
+    provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_RESEND,
+        title="Resend",
+        fields=[_described("api_key", required=True, secret=True), _described("webhook_secret", secret=True)],
+        available=True,
+    ),
+    provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_ELEVENLABS,
+        title="ElevenLabs",
+        fields=[_described("api_key", required=True, secret=True)],
+        available=False,
+    ),
+]
+
+
 def token(secret: Secret = JWT_SECRET, algorithm: str = "HS256", **changes: Any) -> str:
     """A bearer token; a claim set to None is left out."""
     claims: dict[str, Any] = {
@@ -192,7 +304,9 @@ def make_app(
     )
     return build(
         authenticator=authenticator,
-        integrations=Integrations(vault=services, provider=services),
+        overview=Overview(vault=services, provider=services),
+        integrations=Integrations(provider=services),
+        google_consent=GoogleConsent(provider=services),
         pages=Pages(authenticator=authenticator, demo_orgs=demo_orgs, sandbox=sandbox),
         health=Health(health),
         metrics=metrics,

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from tenantvault.errors import InvalidCredentials
 from tests.unit.gateway.fakes import OWN_PAGE, TWILIO, VAPI, Gateway, MakeGateway, bearer
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/sign-in"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/sign-in", "/oauth/google-calendar"}
 
 
 def every_route(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -22,7 +22,7 @@ def every_route(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str
             yield from ((prefix + route.path, method) for method in sorted(route.methods or ()))
 
 
-async def test_every_route_but_health_metrics_sign_in_and_files_needs_authentication(gateway: Gateway) -> None:
+async def test_every_route_but_the_public_ones_needs_authentication(gateway: Gateway) -> None:
     walked = set()
     for path, method in every_route(gateway.app.routes):
         if path in OPEN:
@@ -39,7 +39,12 @@ async def test_every_route_but_health_metrics_sign_in_and_files_needs_authentica
         "/api/integrations/status",
         "/api/integrations/{provider}",
         "/api/integrations/{provider}/verify",
+        "/api/integrations/providers",
+        "/api/integrations/{provider}/test",
         "/api/integrations/{provider}/reconnect",
+        "/api/integrations/{provider}/rotate",
+        "/api/auth/google-calendar/start",
+        "/api/auth/google-calendar/callback",
     } == walked
     assert gateway.services.asked == []
 
@@ -59,6 +64,9 @@ async def test_an_address_below_api_that_does_not_exist_needs_authentication_too
         ("PUT", "/api/integrations/vapi", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/api/integrations/vapi", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/api/integrations/status", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/api/integrations/providers", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/api/auth/google-calendar/start", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/oauth/google-calendar", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/healthz", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/api/integrations/vapi/", 404, "NOT_FOUND"),
         ("GET", "/sign-in/", 404, "NOT_FOUND"),
@@ -85,16 +93,29 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from([*VAPI, *TWILIO, "apiKeySid", "apiKeySecret", "region", "webhookSecret", "orgId"]) | st.text(
-    max_size=10
-)
+KNOWN = [*VAPI, *TWILIO, "apiKeySid", "apiKeySecret", "region", "webhookSecret", "orgId", "code", "state", "error"]
+NAMES = st.sampled_from(KNOWN) | st.text(max_size=10)
+PATHS = [
+    "integrations/vapi",
+    "integrations/twilio",
+    "integrations/resend",
+    "integrations/elevenlabs",
+    "integrations/googleCalendar",
+    "integrations/nobody",
+    "integrations/twilio/test",
+    "integrations/vapi/verify",
+    "integrations/twilio/reconnect",
+    "integrations/resend/rotate",
+    "auth/google-calendar/start",
+    "auth/google-calendar/callback",
+]
 OBJECTS = st.dictionaries(NAMES, VALUES | st.text(alphabet="AaC0SK+19 \"'\ud800\u200b", max_size=60), max_size=8)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=200) | OBJECTS.map(lambda value: json.dumps(value).encode()),
-    path=st.sampled_from(["vapi", "twilio", "vapi/verify", "twilio/reconnect", "resend", "nobody"]),
+    path=st.sampled_from(PATHS),
     method=st.sampled_from(["POST", "DELETE"]),
     kind=st.sampled_from(["application/json", "application/json; charset=latin-1", "text/plain", ""]),
 )
@@ -102,7 +123,7 @@ async def test_no_body_leads_to_a_server_error(
     gateway: Gateway, body: bytes, path: str, method: str, kind: str
 ) -> None:
     answer = await gateway.client.request(
-        method, f"/api/integrations/{path}", content=body, headers=bearer() | {"Content-Type": kind}
+        method, f"/api/{path}", content=body, headers=bearer() | {"Content-Type": kind}
     )
     assert answer.status_code < 500
     if answer.status_code >= 400:
@@ -114,7 +135,7 @@ PLACES = ["apiKey", "webhookSecret", "region", "authToken", "apiKeySecret", "acc
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("provider", ["vapi", "twilio"])
+@pytest.mark.parametrize("provider", ["vapi", "twilio/test", "resend", "elevenlabs"])
 @pytest.mark.parametrize("failure", [None, InvalidCredentials(), RuntimeError(f"bad token {CANARY}")])
 async def test_a_secret_appears_in_no_log_and_no_answer(
     gateway: Gateway, log: io.StringIO, place: str, provider: str, failure: Exception | None
@@ -155,7 +176,12 @@ async def test_one_org_sees_nothing_of_another(make_gateway: MakeGateway) -> Non
         "/api/integrations/status", params=query, headers=bearer(org_id="globex") | {"X-Org-Id": "acme"}
     )
     assert {"empty"} == {shown["state"] for shown in seen.json().values()}
-    for method, path in (("POST", "vapi/verify"), ("DELETE", "vapi"), ("POST", "vapi/reconnect")):
+    for method, path in (
+        ("POST", "vapi/verify"),
+        ("DELETE", "vapi"),
+        ("POST", "vapi/reconnect"),
+        ("POST", "vapi/rotate"),
+    ):
         answer = await gateway.client.request(
             method, f"/api/integrations/{path}", params=query, headers=bearer(org_id="globex")
         )

@@ -3,7 +3,15 @@ import pytest
 from gateway.headers import POLICY
 from tests.unit.gateway.fakes import VAPI, Gateway, MakeGateway, bearer
 
-EVERYWHERE = ["/", "/sign-in", "/static/style.css", "/healthz", "/nowhere", "/api/integrations/status"]
+EVERYWHERE = [
+    "/",
+    "/sign-in",
+    "/oauth/google-calendar",
+    "/static/style.css",
+    "/healthz",
+    "/nowhere",
+    "/api/integrations/status",
+]
 
 
 @pytest.mark.parametrize("path", EVERYWHERE)

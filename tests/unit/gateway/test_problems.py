@@ -34,7 +34,7 @@ def test_what_is_retryable_has_a_retry_after(leaf: type[TenantVaultError]) -> No
 
 def test_every_row_is_used_by_an_error_or_has_a_sentence_of_its_own() -> None:
     reasons = {leaf.reason for leaf in LEAVES}
-    given = {"UNKNOWN_PROVIDER", "PROVIDER_NOT_AVAILABLE", "NOT_READY"}
+    given = {"UNKNOWN_PROVIDER", "NOT_READY"}
     assert not [code for code, row in TABLE.items() if not row.detail and code not in reasons | given]
 
 

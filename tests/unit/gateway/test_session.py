@@ -77,6 +77,14 @@ async def test_the_example_session_is_good(gateway: Gateway) -> None:
     assert answer.status_code == 200
 
 
+async def test_a_session_keeps_its_name_though_its_cookie_changes(gateway: Gateway) -> None:
+    for cookie in (session(), session(exp=int(time.time()) + 600), session(jti="b" * 32)):
+        headers = OWN_PAGE | {"Cookie": f"{NAME}={cookie}"}
+        assert (await gateway.client.post("/api/auth/google-calendar/start", headers=headers)).status_code == 200
+    first, renewed, other = (request.session for request in gateway.services.asked)
+    assert first == renewed != other
+
+
 @pytest.mark.parametrize(
     "cookie",
     [

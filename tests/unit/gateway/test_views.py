@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gateway import views
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import integration_service_pb2 as provider_pb
 from tests.unit.gateway.fakes import connected_twilio, connected_vapi
 
 
@@ -42,6 +43,92 @@ def test_a_refusal_shows_its_sentence() -> None:
         "version": 3,
         "hint": "••••1234",
     }
+
+
+def test_an_integration_shows_what_it_warns_of_whose_it_is_and_why_it_was_refused() -> None:
+    shown = pb.Integration(
+        provider=pb.PROVIDER_RESEND,
+        state=pb.INTEGRATION_STATE_REFUSED,
+        warnings=["One.", "Two."],
+        account="Acme Ltd",
+        verification_error="No.",
+        verification_reason="INVALID_CREDENTIALS",
+    )
+    assert views.integration(shown) == {
+        "connected": False,
+        "state": "refused",
+        "warnings": ["One.", "Two."],
+        "account": "Acme Ltd",
+        "error": "No.",
+        "reason": "INVALID_CREDENTIALS",
+    }
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_rotation_that_is_due_says_when_and_who_does_it(by_itself: bool) -> None:
+    shown = pb.Integration(rotation_due_at=Timestamp(seconds=1795428000), rotates_by_itself=by_itself)
+    view = views.integration(shown)
+    assert (view["rotationDueAt"], view["rotatesByItself"]) == ("2026-11-23T10:00:00.000Z", by_itself)
+    assert "rotatesByItself" not in views.integration(pb.Integration(rotates_by_itself=by_itself))
+
+
+@pytest.mark.parametrize("provider", [pb.PROVIDER_GOOGLE_CALENDAR, pb.PROVIDER_RESEND])
+def test_the_account_of_google_calendar_is_an_email_address(provider: "pb.Provider.ValueType") -> None:
+    view = views.integration(pb.Integration(provider=provider, account="ada@acme.example"))
+    assert view["account"] == "ada@acme.example"
+    assert ("email" in view) == (provider == pb.PROVIDER_GOOGLE_CALENDAR)
+
+
+def test_a_trial_that_was_refused_names_the_field_as_the_interface_does() -> None:
+    answer = provider_pb.TestCredentialResponse(reason="INVALID_CREDENTIALS", message="No.", field="auth_token")
+    assert views.trial(answer) == {
+        "accepted": False,
+        "error": "No.",
+        "code": "INVALID_CREDENTIALS",
+        "field": "authToken",
+    }
+    assert views.trial(provider_pb.TestCredentialResponse(accepted=True)) == {"accepted": True}
+
+
+def test_a_description_is_whole_and_its_names_are_those_of_the_interface() -> None:
+    shown = provider_pb.ProviderDescription(
+        provider=pb.PROVIDER_VAPI,
+        title="Vapi",
+        fields=[provider_pb.FieldDescription(name="webhook_secret", choices=["a", "b"], help_url="https://x.example")],
+    )
+    assert views.descriptions([shown]) == [
+        {
+            "provider": "vapi",
+            "title": "Vapi",
+            "summary": "",
+            "fields": [
+                {
+                    "name": "webhookSecret",
+                    "label": "",
+                    "required": False,
+                    "secret": False,
+                    "pattern": "",
+                    "placeholder": "",
+                    "hint": "",
+                    "helpUrl": "https://x.example",
+                    "choices": ["a", "b"],
+                    "advanced": False,
+                }
+            ],
+            "consoleUrl": "",
+            "next": "",
+            "byConsent": False,
+            "asksFor": [],
+            "available": False,
+        }
+    ]
+
+
+def test_a_provider_of_a_newer_service_is_left_out() -> None:
+    unknown = provider_pb.ProviderDescription()
+    unknown.ParseFromString(b"\x08\x63")
+    assert unknown.provider == 99
+    assert views.descriptions([unknown, provider_pb.ProviderDescription()]) == []
 
 
 def test_the_status_lists_the_five_by_the_names_of_the_interface() -> None:

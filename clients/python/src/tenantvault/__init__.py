@@ -16,11 +16,16 @@ from tenantvault.client import Client
 from tenantvault.credentials import (
     ActiveCredential,
     Credential,
+    ElevenLabsCredential,
+    GoogleCalendarCredential,
+    PreviousCredential,
     Provider,
+    ResendCredential,
     ResolvedOrg,
     Resource,
     ResourceKind,
     TwilioCredential,
+    TwilioWebhook,
     VapiCredential,
 )
 from tenantvault.errors import TenantVaultError
@@ -33,7 +38,11 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Credential",
+    "ElevenLabsCredential",
+    "GoogleCalendarCredential",
+    "PreviousCredential",
     "Provider",
+    "ResendCredential",
     "ResolvedOrg",
     "Resource",
     "ResourceKind",
@@ -41,6 +50,7 @@ __all__ = [
     "TenantVaultError",
     "TlsFiles",
     "TwilioCredential",
+    "TwilioWebhook",
     "VapiCredential",
     "errors",
 ]

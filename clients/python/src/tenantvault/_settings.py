@@ -17,10 +17,11 @@ _NEEDED: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The vault's `host:port`, and what mutual TLS needs."""
+    """The vault's `host:port`, the provider service's where it is known, and what mutual TLS needs."""
 
     target: str
     tls: TlsFiles
+    provider_target: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -34,7 +35,11 @@ class Settings:
         files = [name for name in _NEEDED if name.startswith("TENANTVAULT_TLS_")]
         if unreadable := [name for name in files if not _readable(Path(environ[name]))]:
             raise ValueError(f"Cannot read the file that {', '.join(unreadable)} names.")
-        return cls(target=environ["TENANTVAULT_VAULT_TARGET"], tls=TlsFiles.from_env(environ))
+        return cls(
+            target=environ["TENANTVAULT_VAULT_TARGET"],
+            tls=TlsFiles.from_env(environ),
+            provider_target=environ.get("TENANTVAULT_PROVIDER_TARGET") or None,
+        )
 
 
 def _readable(path: Path) -> bool:

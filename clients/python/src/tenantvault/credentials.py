@@ -36,8 +36,8 @@ class VapiCredential:
     """A Vapi account. `region` is `us` or `eu`.
 
     `webhook_secret` is what Vapi's webhooks prove themselves with, in the way of `webhook_scheme`: `header`
-    (`X-Vapi-Secret`), `bearer`, or `hmac-sha256`, `hmac-sha512` and `hmac-sha1`, with which `webhook_credential_id` names
-    Vapi's own copy of the secret.
+    (`X-Vapi-Secret`), `bearer`, or `hmac-sha256`, `hmac-sha512` and `hmac-sha1`, with which `webhook_credential_id`
+    names Vapi's own copy of the secret.
     """
 
     api_key: Secret
@@ -134,10 +134,23 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreviousCredential(Generic[CredentialT_co]):
+    """The credential that a rotation replaced, e.g. to verify a webhook that was signed with the old secret.
+
+    The vault hands it out until `readable_until`, and not longer.
+    """
+
+    version: int
+    credential: CredentialT_co
+    readable_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveCredential(Generic[CredentialT_co]):
     """A decrypted credential with what a consumer needs around it.
 
     `served_stale` says that the vault's database could not be asked, and that this is what was current a moment before.
+    `previous` is the version before, while its overlap lasts, and only when it was asked for.
     """
 
     org_id: str
@@ -148,6 +161,7 @@ class ActiveCredential(Generic[CredentialT_co]):
     last_verified_at: datetime | None
     generation: int
     served_stale: bool = False
+    previous: PreviousCredential[CredentialT_co] | None = None
 
     def resource(self, role: str) -> str:
         """The id of the resource in this role, e.g. `inbound`; KeyError when there is none."""

@@ -12,6 +12,7 @@ from tenantvault.credentials import (
     Credential,
     ElevenLabsCredential,
     GoogleCalendarCredential,
+    PreviousCredential,
     Provider,
     ResendCredential,
     Resource,
@@ -39,10 +40,10 @@ KIND_NUMBER: Final["Mapping[ResourceKind, pb.ResourceKind.ValueType]"] = Mapping
 )
 """The proto's number of each kind of resource."""
 
-_HEADER: Final = "header"
-
 KIND_OF: Final[Mapping[int, ResourceKind]] = MappingProxyType({number: kind for kind, number in KIND_NUMBER.items()})
 """The kind of resource of each proto number."""
+
+_HEADER: Final = "header"
 
 
 def credential_to_message(credential: Credential) -> pb.Credential:
@@ -224,4 +225,13 @@ def active_from_message(message: pb.ActiveCredential) -> ActiveCredential[Creden
         else None,
         generation=message.generation,
         served_stale=message.served_stale,
+        previous=_previous_from_message(message.previous) if message.HasField("previous") else None,
+    )
+
+
+def _previous_from_message(message: pb.PreviousCredential) -> PreviousCredential[Credential]:
+    return PreviousCredential(
+        version=message.version,
+        credential=credential_from_message(message.credential),
+        readable_until=message.readable_until.ToDatetime(tzinfo=UTC),
     )

@@ -60,6 +60,26 @@ def test_versions_are_listed(run: Any, vault: Any) -> None:
     assert ["1", "destroyed", "-"] == ran.lines[3].split()[:3]
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("vapi", Provider.PROVIDER_VAPI),
+        ("twilio", Provider.PROVIDER_TWILIO),
+        ("googleCalendar", Provider.PROVIDER_GOOGLE_CALENDAR),
+        ("resend", Provider.PROVIDER_RESEND),
+        ("elevenlabs", Provider.PROVIDER_ELEVENLABS),
+    ],
+)
+def test_every_provider_can_be_named(run: Any, vault: Any, name: str, number: Any) -> None:
+    assert (0, 0, 0) == (
+        run("versions", "list", "acme", name).status,
+        run("versions", "rollback", "acme", name, "2", "--expected", "3").status,
+        run("versions", "destroy", "acme", name, "2", "--yes").status,
+    )
+
+    assert [number] * 3 == [request.provider for request in vault.requests]
+
+
 def test_versions_for_programs(run: Any) -> None:
     first, _, last = run("versions", "list", "acme", "vapi", "--json").data["versions"]
 

@@ -1,4 +1,4 @@
-"""A vault on loopback, with mutual TLS made for the test."""
+"""A vault and a provider service on loopback, with mutual TLS made for the test."""
 
 import asyncio
 import ipaddress
@@ -24,6 +24,10 @@ from tenantvault.v1.access_service_pb2_grpc import (
 from tenantvault.v1.directory_service_pb2_grpc import (
     OrgDirectoryServiceServicer,
     add_OrgDirectoryServiceServicer_to_server,
+)
+from tenantvault.v1.integration_service_pb2_grpc import (
+    IntegrationServiceServicer,
+    add_IntegrationServiceServicer_to_server,
 )
 
 LIFE = timedelta(days=1)
@@ -74,28 +78,14 @@ class Authority:
         )
 
 
-class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
-    """A server whose every method does what the test says. `calls` counts what arrived."""
+class Listener:
+    """Where a server of ours is heard."""
 
-    def __init__(self, tls: TlsFiles) -> None:
+    def __init__(self, tls: TlsFiles, add: Callable[[grpc.aio.Server], None]) -> None:
         self._tls = tls
+        self._add = add
         self._server: grpc.aio.Server | None = None
         self.port = 0
-        self.calls = 0
-        self.answer: Callable[[Any, Any], Awaitable[Any]]
-
-    async def GetCredential(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
-        self.calls += 1
-        return await self.answer(request, context)
-
-    ResolveCredential = GetCredential
-    GetNewestCredential = GetCredential
-    BatchGetCredentials = GetCredential
-    ResolveOrg = GetCredential
-    BatchResolveOrgs = GetCredential
-
-    async def WatchChanges(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the contract's name
-        yield await self.answer(request, context)
 
     @property
     def target(self) -> str:
@@ -104,8 +94,7 @@ class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
     async def start(self) -> None:
         """Listen: on a free port, and on the same one again after a stop."""
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_CredentialAccessServiceServicer_to_server(self, server)
-        add_OrgDirectoryServiceServicer_to_server(self, server)
+        self._add(server)
         credentials = grpc.ssl_server_credentials(
             [(self._tls.key.read_bytes(), self._tls.certificate.read_bytes())],
             self._tls.authorities.read_bytes(),
@@ -119,6 +108,58 @@ class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
         if self._server is not None:
             await self._server.stop(grace=None)
             self._server = None
+
+
+class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
+    """A server whose every method does what the test says. `calls` counts what arrived."""
+
+    def __init__(self, tls: TlsFiles) -> None:
+        self._listener = Listener(tls, self._add)
+        self.calls = 0
+        self.answer: Callable[[Any, Any], Awaitable[Any]]
+        self.start = self._listener.start
+        self.stop = self._listener.stop
+
+    async def GetCredential(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
+        self.calls += 1
+        return await self.answer(request, context)
+
+    ResolveCredential = GetCredential
+    GetNewestCredential = GetCredential
+    BatchGetCredentials = GetCredential
+    ReportFailure = GetCredential
+    ResolveOrg = GetCredential
+    BatchResolveOrgs = GetCredential
+
+    async def WatchChanges(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the contract's name
+        yield await self.answer(request, context)
+
+    @property
+    def target(self) -> str:
+        return self._listener.target
+
+    def _add(self, server: grpc.aio.Server) -> None:
+        add_CredentialAccessServiceServicer_to_server(self, server)
+        add_OrgDirectoryServiceServicer_to_server(self, server)
+
+
+class ProviderService(IntegrationServiceServicer):
+    """A provider service that refreshes access tokens as the test says. `calls` counts what arrived."""
+
+    def __init__(self, tls: TlsFiles) -> None:
+        self._listener = Listener(tls, lambda server: add_IntegrationServiceServicer_to_server(self, server))
+        self.calls = 0
+        self.answer: Callable[[Any, Any], Awaitable[Any]]
+        self.start = self._listener.start
+        self.stop = self._listener.stop
+
+    @property
+    def target(self) -> str:
+        return self._listener.target
+
+    async def RefreshAccessToken(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
+        self.calls += 1
+        return await self.answer(request, context)
 
 
 class AnyClient:
@@ -154,6 +195,14 @@ async def vault(authority: Authority) -> AsyncIterator[Vault]:
     await vault.start()
     yield vault
     await vault.stop()
+
+
+@pytest.fixture
+async def provider_service(authority: Authority) -> AsyncIterator[ProviderService]:
+    service = ProviderService(authority.issue("provider"))  # type: ignore[abstract]  # the others are not called
+    await service.start()
+    yield service
+    await service.stop()
 
 
 @pytest.fixture(params=[AsyncClient, Client])

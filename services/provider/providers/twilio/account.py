@@ -1,32 +1,57 @@
 """A customer's Twilio account: the test of its credential, and what webhooks name it by."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Final
 
-from services.provider.outbound import Answer, Outbound
-from services.provider.provider import Accepted, Checkpoint, Refused, Verdict
-from services.provider.providers.twilio.answers import refusal, text
+from services.provider.description import Description
+from services.provider.outbound import Outbound
+from services.provider.provider import Accepted, Checkpoint, Provisioned, Refused, Rotation, Verdict
+from services.provider.providers.twilio.answers import text
+from services.provider.providers.twilio.api import Account, Api, Number
+from services.provider.providers.twilio.description import description
 from services.provider.providers.twilio.form import problems, trimmed
+from services.provider.providers.twilio.rotation import TokenRotation
+from services.provider.providers.twilio.webhooks import Webhooks
 from tenantvault.credentials import Credential, Provider, Resource, ResourceKind, TwilioCredential
-from tenantvault.errors import AccountSuspended, InvalidRequest, ProviderResourceMissing, ProviderUnknownAnswer
-from tenantvault.secret import Secret
+from tenantvault.errors import (
+    AccountSuspended,
+    InsufficientScope,
+    InvalidCredentials,
+    InvalidRequest,
+    ProviderResourceMissing,
+    ProviderUnknownAnswer,
+)
 
-_ACCOUNT: Final = "/2010-04-01/Accounts/{sid}.json"
-_NUMBERS: Final = "/2010-04-01/Accounts/{sid}/IncomingPhoneNumbers.json"
-# The filter matches parts of numbers; a whole number is part of few others.
-_PAGE: Final = 100
+_VOICE: Final = "voice"
+_WHATSAPP: Final = "whatsapp"
+_CALLED: Final = {_VOICE: "phone number", _WHATSAPP: "WhatsApp number"}
 
 
 class Twilio:
-    """The provider Twilio. `url` is the API's base URL, e.g. `https://api.twilio.com`."""
+    """The provider Twilio.
 
-    def __init__(self, outbound: Outbound, *, url: str) -> None:
+    `url` is the API's base URL, `https://api.twilio.com`, and `accounts_url` the one of the API for Auth Tokens,
+    `https://accounts.twilio.com`. Calls to the customers' numbers go to `voice_webhook_url` and messages to
+    `sms_webhook_url`; where one is empty, the customer's own setting stays.
+    """
+
+    def __init__(
+        self,
+        outbound: Outbound,
+        *,
+        url: str,
+        accounts_url: str,
+        voice_webhook_url: str = "",
+        sms_webhook_url: str = "",
+    ) -> None:
         self.name: Final = Provider.TWILIO
         self.credential: Final = TwilioCredential
-        self._outbound = outbound
-        self._url = url
+        self.consent: Final = None
+        self._api = Api(outbound, url=url, accounts_url=accounts_url)
+        self._webhooks = Webhooks(self._api, voice_webhook_url, sms_webhook_url)
+        self.description: Final[Description] = description(sets_webhooks=bool(self._webhooks))
+        self.rotation: Final[Rotation[TwilioCredential]] = TokenRotation(self._api)
 
     def normalise(self, credential: TwilioCredential) -> TwilioCredential:
         """See the port."""
@@ -36,111 +61,112 @@ class Twilio:
         return meant
 
     async def test(self, credential: TwilioCredential) -> Verdict:
-        """See the port. Asks for the account and for the phone number, so that every part given is tried.
-
-        An Auth Token may read its account. Most API keys may not, so that one is tried on the numbers alone.
-        """
-        token, login = self._logins(credential)
-        account = await self._account(credential, token) if token.password else Accepted()
+        """See the port. Asks for the account and for the phone number, so that every part given is tried."""
+        account = await self._account(credential)
         if isinstance(account, Refused):
             return account
-        voice = await self._number(credential, login, credential.phone_number)
+        voice = await self._api.number(credential, credential.phone_number)
         if isinstance(voice, Refused):
             return voice
         if voice is None:
             return Refused(ProviderResourceMissing, _NOT_OWNED, "phoneNumber")
-        warnings = account.warnings + tuple(_limits(voice))
+        warnings = account.warnings + tuple(_limits(voice, _VOICE))
         if _has_another_for_whatsapp(credential):
-            whatsapp = await self._number(credential, login, credential.whatsapp_number)
+            whatsapp = await self._api.number(credential, credential.whatsapp_number)
             if isinstance(whatsapp, Refused):
                 return whatsapp
-            warnings += () if whatsapp else (_WHATSAPP_NOT_OWNED,)
-        return Accepted(warnings)
+            warnings += tuple(_limits(whatsapp, _WHATSAPP)) if whatsapp else (_WHATSAPP_NOT_OWNED,)
+        return replace(account, warnings=warnings)
 
     async def complete(
-        self, credential: TwilioCredential, newest: Callable[[], Awaitable[Credential | None]]
+        self, org_id: str, credential: TwilioCredential, newest: Callable[[], Awaitable[Credential | None]]
     ) -> TwilioCredential:
-        """See the port. The customer chooses everything."""
-        del newest
-        return credential
+        """See the port. The customer chooses everything; what is kept are the webhooks that the numbers had before."""
+        del org_id
+        if not self._webhooks:
+            return credential
+        numbers = [number async for _, number in self._owned(credential)]
+        before = await newest()
+        is_same = isinstance(before, TwilioCredential) and before.account_sid == credential.account_sid
+        kept = before.saved_webhooks if is_same and isinstance(before, TwilioCredential) else ()
+        return replace(credential, saved_webhooks=self._webhooks.to_save(numbers, kept))
 
     async def provision(
         self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
-    ) -> tuple[Resource, ...]:
-        """See the port. Nothing is made at Twilio; webhooks name the account and the numbers.
+    ) -> Provisioned:
+        """See the port. Webhooks name the account and the numbers; the step of each number is `webhooks_<role>`.
 
         A number for WhatsApp that the account does not own is not registered: whoever typed it first would keep its
-        owner from connecting.
+        owner from connecting. Numbers of before that are not used any more get their own webhooks back.
         """
-        del org_id, known, checkpoint
-        account = Resource(ResourceKind.TWILIO_ACCOUNT, credential.account_sid, "account")
-        voice = Resource(ResourceKind.PHONE_NUMBER, credential.phone_number, "voice")
-        if not _has_another_for_whatsapp(credential):
-            return (account, voice)
-        _, login = self._logins(credential)
-        owned = await self._number(credential, login, credential.whatsapp_number)
-        if isinstance(owned, Refused):
-            raise owned.error()
-        if not owned:
-            return (account, voice)
-        return (account, voice, Resource(ResourceKind.PHONE_NUMBER, credential.whatsapp_number, "whatsapp"))
+        del org_id, known
+        resources = [Resource(ResourceKind.TWILIO_ACCOUNT, credential.account_sid, "account")]
+        used = set()
+        async for role, number in self._owned(credential):
+            if self._webhooks:
+                if refused := await self._webhooks.point(credential, number):
+                    raise refused.error()
+                await checkpoint(f"webhooks_{role}")
+            resources.append(Resource(ResourceKind.PHONE_NUMBER, number["phone_number"], role))
+            used.add(text(number, "sid"))
+        unused = [saved for saved in credential.saved_webhooks if saved.number_sid not in used]
+        warnings = [await self._webhooks.put_back(credential, saved) for saved in unused]
+        return Provisioned(tuple(resources), _unique(warnings))
 
-    async def _account(self, credential: TwilioCredential, login: "_Login") -> Verdict:
-        answer = await self._get(_ACCOUNT, credential, login)
-        if answer.status != HTTPStatus.OK:
-            return refusal(answer, login.field)
-        # The body has the Auth Token in it: these two texts are all that is kept.
-        status, kind = text(answer.json, "status"), text(answer.json, "type")
-        if status in {"suspended", "closed"}:
-            return Refused(AccountSuspended, f"This Twilio account is {status}: contact Twilio.", "accountSid")
-        if status != "active":
-            raise ProviderUnknownAnswer
-        return Accepted((_TRIAL,) if kind == "Trial" else ())
+    async def inspect(
+        self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...]
+    ) -> tuple[str, ...]:
+        """See the port."""
+        del org_id
+        sentences: list[str] = []
+        for resource in known:
+            if resource.kind is not ResourceKind.PHONE_NUMBER or resource.role not in _CALLED:
+                continue
+            number, called = await self._api.number(credential, resource.resource_id), _CALLED[resource.role]
+            if isinstance(number, Refused):
+                return (number.sentence,)
+            if number is None:
+                sentences.append(f"The {called} is not in the Twilio account any more: connect with another one.")
+                continue
+            sentences.extend(
+                f"The {what} to the {called} go elsewhere: its webhook at Twilio was changed. Reconnect to set it."
+                for what in self._webhooks.astray(number)
+            )
+        return tuple(sentences)
 
-    async def _number(
-        self, credential: TwilioCredential, login: "_Login", wanted: str
-    ) -> Mapping[str, Any] | Refused | None:
-        """The number as Twilio describes it; None when the account does not own it."""
-        answer = await self._get(_NUMBERS, credential, login, params={"PhoneNumber": wanted, "PageSize": _PAGE})
-        if answer.status != HTTPStatus.OK:
-            return refusal(answer, login.field)
-        numbers = answer.json.get("incoming_phone_numbers") if isinstance(answer.json, dict) else None
-        if not isinstance(numbers, list):
-            raise ProviderUnknownAnswer
-        return next((number for number in numbers if text(number, "phone_number") == wanted), None)
+    async def release(
+        self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...]
+    ) -> tuple[str, ...]:
+        """See the port. The numbers get the webhooks back that they had before."""
+        del org_id, known
+        return _unique([await self._webhooks.put_back(credential, saved) for saved in credential.saved_webhooks])
 
-    @staticmethod
-    def _logins(credential: TwilioCredential) -> tuple["_Login", "_Login"]:
-        """The Auth Token's login, and the one that asks for numbers: the API key's where there is one."""
-        token = _Login(credential.account_sid, credential.auth_token, "authToken")
-        key = _Login(credential.api_key_sid, credential.api_key_secret, "apiKeySecret")
-        return token, key if key.password else token
+    async def _account(self, credential: TwilioCredential) -> Verdict:
+        """The verdict on the account. Most API keys may not read it: the numbers decide about those."""
+        try:
+            account = await self._api.account(credential)
+        except ProviderUnknownAnswer:
+            if credential.auth_token:
+                raise
+            return Accepted()
+        if isinstance(account, Account):
+            return _verdict(account)
+        is_undecided = account.kind in {InvalidCredentials, InsufficientScope} and not credential.auth_token
+        return Accepted() if is_undecided else account
 
-    async def _get(
-        self,
-        route: str,
-        credential: TwilioCredential,
-        login: "_Login",
-        params: Mapping[str, str | int] | None = None,
-    ) -> Answer:
-        answer = await self._outbound.request(
-            self.name,
-            "GET",
-            self._url + route.format(sid=credential.account_sid),
-            route=route,
-            params=params,
-            basic=(login.user, login.password.reveal()),
-        )
-        return answer.definite()
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    """What a request authenticates with, and the field that its password came from."""
-
-    user: str
-    password: Secret
-    field: str
+    async def _owned(self, credential: TwilioCredential) -> AsyncIterator[tuple[str, Number]]:
+        """The numbers of the credential that the account owns, by role. Raises as `provision` does."""
+        wanted = {_VOICE: credential.phone_number}
+        if _has_another_for_whatsapp(credential):
+            wanted[_WHATSAPP] = credential.whatsapp_number
+        for role, written in wanted.items():
+            number = await self._api.number(credential, written)
+            if isinstance(number, Refused):
+                raise number.error()
+            if number is not None:
+                yield role, number
+            elif role == _VOICE:
+                raise Refused(ProviderResourceMissing, _NOT_OWNED, "phoneNumber").error()
 
 
 _TRIAL: Final = "This is a trial account: it reaches only numbers that were verified at Twilio."
@@ -152,20 +178,32 @@ _WHATSAPP_NOT_OWNED: Final = (
 _NO_EFFECT: Final = "a webhook that is set on the number has no effect."
 
 
+def _verdict(account: Account) -> Verdict:
+    if account.status in {"suspended", "closed"}:
+        return Refused(AccountSuspended, f"This Twilio account is {account.status}: contact Twilio.", "accountSid")
+    if account.status != "active":
+        raise ProviderUnknownAnswer
+    return Accepted((_TRIAL,) if account.kind == "Trial" else (), account.name)
+
+
 def _has_another_for_whatsapp(credential: TwilioCredential) -> bool:
     return credential.whatsapp_number not in {"", credential.phone_number}
 
 
-def _limits(number: Mapping[str, Any]) -> Iterator[str]:
+def _unique(sentences: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentence for sentence in sentences if sentence))
+
+
+def _limits(number: Number, role: str) -> Iterator[str]:
     """What stands in the way of using a number that the account owns."""
-    able = number.get("capabilities")
-    if isinstance(able, dict) and able.get("voice") is False:
+    able, called = number.get("capabilities"), f"the {_CALLED[role]}"
+    if isinstance(able, dict) and able.get("voice") is False and role == _VOICE:
         yield "This number cannot make or take voice calls."
-    if isinstance(able, dict) and able.get("sms") is False:
+    if isinstance(able, dict) and able.get("sms") is False and role == _VOICE:
         yield "This number cannot send or receive text messages."
     if number.get("trunk_sid"):
-        yield f"A SIP trunk takes the calls to this number: {_NO_EFFECT}"
+        yield f"A SIP trunk takes the calls to {called}: {_NO_EFFECT}"
     if number.get("voice_application_sid"):
-        yield f"A TwiML application takes the calls to this number: {_NO_EFFECT}"
+        yield f"A TwiML application takes the calls to {called}: {_NO_EFFECT}"
     if number.get("sms_application_sid"):
-        yield f"A TwiML application takes the messages to this number: {_NO_EFFECT}"
+        yield f"A TwiML application takes the messages to {called}: {_NO_EFFECT}"

@@ -14,6 +14,7 @@ from tenantvault.errors import (
     AccountSuspended,
     InsufficientScope,
     InvalidCredentials,
+    ProviderConflict,
     ProviderRefused,
     ProviderResourceMissing,
     ProviderUnknownAnswer,
@@ -38,6 +39,8 @@ def refusal(answer: Answer, field: str) -> Refused:
             kind, sentence = _BY_CODE[code]
         case _, HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
             return Refused(ProviderValidation, "Twilio refused the request as not valid: tell the operator.")
+        case _, HTTPStatus.CONFLICT:
+            return Refused(ProviderConflict, "Something else in the Twilio account stands against it: look there.")
         case _:
             raise ProviderUnknownAnswer
     return Refused(kind, sentence, "accountSid" if kind in {AccountSuspended, ProviderResourceMissing} else field)
@@ -57,10 +60,13 @@ def _code(body: Any) -> int:
 _Meaning = tuple[type[ProviderRefused], str]
 
 _SUSPENDED: Final[_Meaning] = (AccountSuspended, "This Twilio account is suspended or closed: contact Twilio.")
-_FORBIDDEN: Final[_Meaning] = (InsufficientScope, "Twilio does not let this pair read the account and its numbers.")
+_FORBIDDEN: Final[_Meaning] = (
+    InsufficientScope,
+    "Twilio does not let this pair use the account and its numbers: give the Auth Token or a main API key.",
+)
 _NO_NUMBERS: Final[_Meaning] = (
     InsufficientScope,
-    "Twilio does not let this pair read phone numbers: give a standard API key, or one with that permission.",
+    "Twilio does not let this pair use phone numbers: give a standard API key, or one with that permission.",
 )
 _NOT_ACCEPTED: Final[_Meaning] = (
     InvalidCredentials,

@@ -4,5 +4,6 @@ Sources: https://api.vapi.ai/api-json (the vendor's OpenAPI description), https:
 """
 
 from services.provider.providers.vapi.account import Vapi
+from services.provider.providers.vapi.templates import Templates, load_templates
 
-__all__ = ["Vapi"]
+__all__ = ["Templates", "Vapi", "load_templates"]

@@ -1,4 +1,4 @@
-"""A customer's Vapi account: the fields of its credential, the test, and what is made in it."""
+"""A customer's Vapi account: the test of its credential, and what is made in it."""
 
 import asyncio
 import re
@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from services.provider.fields import flaw_of_secret, pasted, pasted_secret
+from services.provider.description import Description
 from services.provider.outbound import Outbound
-from services.provider.provider import Accepted, Checkpoint, Refused, Verdict
+from services.provider.provider import Accepted, Checkpoint, Provisioned, Refused, Verdict
 from services.provider.providers.vapi.api import Api
 from services.provider.providers.vapi.assistants import Assistants
-from services.provider.providers.vapi.templates import ROLES, assistant
+from services.provider.providers.vapi.body import assistant
+from services.provider.providers.vapi.form import description, problems, trimmed
+from services.provider.providers.vapi.templates import ROLES, Templates, standard
 from tenantvault.credentials import Credential, Provider, Resource, ResourceKind, VapiCredential
 from tenantvault.errors import InvalidRequest, WrongCredentialType
 from tenantvault.secret import Secret
 
-_SHORTEST_KEY: Final = 20
-_SHORTEST_WEBHOOK_SECRET: Final = 8
 _WEBHOOK_SECRET_BYTES: Final = 32
 _ELEVENLABS_KEY = re.compile(r"sk_[0-9a-f]{48}", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ class Vapi:
     """The provider Vapi.
 
     `urls` gives the API's base URL of each region, `us` and `eu`: separate deployments with separate keys. Assistants
-    send their webhooks to `webhook_url`.
+    are made of `templates`, ours when None, and send their webhooks to `webhook_url`.
     """
 
     def __init__(
@@ -36,35 +36,27 @@ class Vapi:
         *,
         urls: Mapping[str, str],
         webhook_url: str,
+        templates: Templates | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         new_secret: Callable[[], str] = lambda: secrets.token_urlsafe(_WEBHOOK_SECRET_BYTES),
     ) -> None:
         self.name: Final = Provider.VAPI
         self.credential: Final = VapiCredential
+        self.description: Final[Description] = description(tuple(urls))
+        self.consent: Final = None
+        self.rotation: Final = None  # Vapi has no API for its keys
         self._regions = tuple(urls)
         self._api = Api(outbound, urls)
         self._assistants = Assistants(self._api, sleep=sleep)
+        self._templates = templates or standard()
         self._webhook_url = webhook_url
         self._new_secret = new_secret
 
     def normalise(self, credential: VapiCredential) -> VapiCredential:
-        """See the port. The vendor publishes no form of its keys; those seen are UUIDs."""
-        meant = VapiCredential(
-            api_key=pasted_secret(credential.api_key),
-            webhook_secret=pasted_secret(credential.webhook_secret),
-            region=pasted(credential.region).lower() or "us",
-        )
-        problems = {}
-        if not meant.api_key:
-            problems["apiKey"] = "Give the private API key from Vapi's dashboard."
-        elif flaw := flaw_of_secret(meant.api_key, shortest=_SHORTEST_KEY):
-            problems["apiKey"] = f"The API key {flaw}"
-        if meant.webhook_secret and (flaw := flaw_of_secret(meant.webhook_secret, shortest=_SHORTEST_WEBHOOK_SECRET)):
-            problems["webhookSecret"] = f"The webhook secret {flaw}"
-        if meant.region not in self._regions:
-            problems["region"] = f"Give a region: {' or '.join(self._regions)}."
-        if problems:
-            raise InvalidRequest("Some fields need another look.", fields=problems)
+        """See the port."""
+        meant = trimmed(credential)
+        if found := dict(problems(meant, regions=self._regions)):
+            raise InvalidRequest("Some fields need another look.", fields=found)
         return meant
 
     async def test(self, credential: VapiCredential) -> Verdict:
@@ -76,12 +68,13 @@ class Vapi:
         return page if isinstance(page, Refused) else Accepted()
 
     async def complete(
-        self, credential: VapiCredential, newest: Callable[[], Awaitable[Credential | None]]
+        self, org_id: str, credential: VapiCredential, newest: Callable[[], Awaitable[Credential | None]]
     ) -> VapiCredential:
         """See the port. A webhook secret that the customer leaves open stays what it was, or is made up.
 
         It stays only with the API key it came with: another key may open another account, which then could read it.
         """
+        del org_id
         if credential.webhook_secret:
             return credential
         before = await newest()
@@ -91,18 +84,30 @@ class Vapi:
 
     async def provision(
         self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
-    ) -> tuple[Resource, ...]:
+    ) -> Provisioned:
         """See the port. An assistant for each role; the steps are `assistant_inbound` and `assistant_outbound`."""
-        stored = {each.role: each.resource_id for each in known if each.kind is ResourceKind.VAPI_ASSISTANT}
-        found = await self._assistants.find(credential, org_id, stored)
+        found = await self._assistants.find(credential, org_id, _by_role(known))
         resources = []
         for role in ROLES:
-            wanted = assistant(org_id, role, url=self._webhook_url, secret=credential.webhook_secret)
+            wanted = assistant(org_id, role, url=self._webhook_url, credential=credential, templates=self._templates)
             made = await self._assistants.settle(credential, wanted, found.get(role))
             resources.append(Resource(ResourceKind.VAPI_ASSISTANT, made, role))
             await checkpoint(f"assistant_{role}")
-        return tuple(resources)
+        return Provisioned(tuple(resources))
+
+    async def inspect(self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
+        """See the port."""
+        return await self._assistants.inspect(credential, org_id, _by_role(known), url=self._webhook_url)
+
+    async def release(self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
+        """See the port. What is ours says so itself, so that the record is not needed."""
+        del known
+        return await self._assistants.remove(credential, org_id)
 
 
 def _same_account(one: VapiCredential, other: VapiCredential) -> bool:
     return one.api_key == other.api_key and one.region == other.region
+
+
+def _by_role(known: tuple[Resource, ...]) -> dict[str, str]:
+    return {each.role: each.resource_id for each in known if each.kind is ResourceKind.VAPI_ASSISTANT}

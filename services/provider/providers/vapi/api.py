@@ -5,7 +5,6 @@ Sources: https://docs.vapi.ai/api-reference; the error bodies are NestJS's
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,11 +12,14 @@ from urllib.parse import quote
 
 from services.provider.outbound import Answer, Method, Outbound
 from services.provider.provider import Refused
+from services.provider.providers.vapi.form import is_uuid
 from tenantvault.credentials import Provider, VapiCredential
 from tenantvault.errors import (
     InsufficientScope,
     InternalError,
     InvalidCredentials,
+    ProviderConflict,
+    ProviderResourceMissing,
     ProviderUnknownAnswer,
     ProviderValidation,
     QuotaExceeded,
@@ -29,7 +31,6 @@ Assistant = dict[str, Any]
 _ALL: Final = "/assistant"
 _ONE: Final = "/assistant/{id}"
 _OTHER: Final = {"us": "EU", "eu": "US"}
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +67,12 @@ class Api:
     async def update(self, credential: VapiCredential, assistant_id: str, body: Assistant) -> Assistant | Refused:
         """Replace the top-level fields that `body` has, each as a whole."""
         return _one(await self._call(credential, "PATCH", _ONE, assistant_id, body=body), credential)
+
+    async def delete(self, credential: VapiCredential, assistant_id: str) -> Refused | None:
+        """Delete an assistant; one that is not there is none to delete."""
+        answer = await self._call(credential, "DELETE", _ONE, assistant_id)
+        gone = answer.status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}
+        return None if gone else refusal(answer, credential)
 
     async def _call(
         self,
@@ -108,6 +115,10 @@ def refusal(answer: Answer, credential: VapiCredential) -> Refused:
             return Refused(InsufficientScope, "Vapi does not let this API key manage assistants.", "apiKey")
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
             return Refused(ProviderValidation, "Vapi refused the request as not valid: tell the operator.")
+        case HTTPStatus.NOT_FOUND:
+            return Refused(ProviderResourceMissing, "Vapi does not have what was asked for: try again.")
+        case HTTPStatus.CONFLICT:
+            return Refused(ProviderConflict, "Something else in the Vapi account stands against it: look there.")
         case _:
             raise ProviderUnknownAnswer
 
@@ -117,7 +128,7 @@ def _hint(credential: VapiCredential) -> str:
         "Vapi does not recognise this API key. It may be the public key (give the private one), or a key of the "
         f"{_OTHER[credential.region]} region."
     )
-    if not _UUID.fullmatch(credential.api_key.reveal()):
+    if not is_uuid(credential.api_key.reveal()):
         hint += " Vapi's keys usually look like 01234567-89ab-cdef-0123-456789abcdef."
     return hint
 

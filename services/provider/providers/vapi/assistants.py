@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 from services.provider.outbound import AnswerTooLarge
 from services.provider.provider import MayComeAbout, Refused
 from services.provider.providers.vapi.api import Api, Assistant
-from services.provider.providers.vapi.templates import MANAGED_BY, ROLES
+from services.provider.providers.vapi.body import MANAGED_BY
+from services.provider.providers.vapi.templates import ROLES
 from tenantvault.credentials import VapiCredential
-from tenantvault.errors import ProviderUnavailable, ProviderUnknownAnswer
+from tenantvault.errors import ProviderConflict, ProviderUnavailable, ProviderUnknownAnswer, TenantVaultError
 
 _LARGEST_PAGE: Final = 1000
 _SHRINK: Final = 4
@@ -25,7 +26,10 @@ _T = TypeVar("_T")
 
 
 class Assistants:
-    """Finds, makes and changes assistants. Every method raises a `ProviderRefused` or a `ProviderUnreachable`."""
+    """Finds, makes, changes and removes assistants.
+
+    Its methods raise a `ProviderRefused` or a `ProviderUnreachable`, where they do not say otherwise.
+    """
 
     def __init__(self, api: Api, *, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._api = api
@@ -53,6 +57,47 @@ class Assistants:
                 # By the vendor's change log, an org's changes may stay drafts until somebody publishes them.
                 _log.warning("an assistant did not take a change", extra={"assistant_id": assistant["id"]})
         return str(assistant["id"])
+
+    async def inspect(
+        self, credential: VapiCredential, org_id: str, stored: Mapping[str, str], *, url: str
+    ) -> tuple[str, ...]:
+        """What is wrong with the org's assistants, a sentence each. Raises nothing but `ProviderUnreachable`."""
+        sentences = []
+        for role in ROLES:
+            assistant = await self._api.get(credential, stored[role]) if role in stored else {}
+            if isinstance(assistant, Refused):
+                return (assistant.sentence,)
+            if assistant is None:
+                sentences.append(f"The {role} assistant was deleted at Vapi: reconnect to make it again.")
+            elif assistant and _role(assistant, org_id) != role:
+                sentences.append(f"The {role} assistant lost its mark at Vapi: reconnect to make another.")
+            elif assistant and _server(assistant).get("url") != url:
+                sentences.append(f"The {role} assistant sends its webhooks elsewhere: set its server URL to {url}.")
+        return tuple(sentences)
+
+    async def remove(self, credential: VapiCredential, org_id: str) -> tuple[str, ...]:
+        """Delete every assistant of the org, twins too; what could not be deleted, a sentence each. Raises nothing."""
+        try:
+            ours = [each async for each in self._all(credential) if _role(each, org_id)]
+        except TenantVaultError as error:
+            _log.info("the assistants could not be looked for", extra={"reason": error.reason})
+            return ("Vapi did not show the assistants: delete the ones of this connection there.",)
+        sentences = []
+        for assistant in ours:
+            role = _role(assistant, org_id)
+            try:
+                refused = await self._api.delete(credential, assistant["id"])
+            except TenantVaultError as error:
+                _log.info("an assistant could not be deleted", extra={"reason": error.reason})
+                sentences.append(f"Vapi did not confirm that the {role} assistant is deleted: look for it there.")
+                continue
+            if refused is None:
+                continue
+            if refused.kind is ProviderConflict:
+                sentences.append(f"The {role} assistant is in use by a phone number at Vapi: remove it there.")
+            else:
+                sentences.append(f"Vapi did not let us delete the {role} assistant: delete it there.")
+        return tuple(sentences)
 
     async def _create(self, credential: VapiCredential, wanted: Assistant) -> Assistant:
         """Make an assistant, once. When the answer is lost, look for what it made instead of making another."""
@@ -112,6 +157,11 @@ def _granted(result: _T | Refused) -> _T:
 def _metadata(assistant: Assistant) -> dict[str, Any]:
     metadata = assistant.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _server(assistant: Assistant) -> dict[str, Any]:
+    server = assistant.get("server")
+    return server if isinstance(server, dict) else {}
 
 
 def _role(assistant: Assistant, org_id: str) -> str:

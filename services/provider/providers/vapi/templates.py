@@ -1,56 +1,112 @@
-"""The assistants that an org gets.
+"""What the assistants of this deployment say, and how they sound.
 
-Vapi knows no inbound or outbound assistants: both are the same thing, with other words. Limits of the schema
-(https://api.vapi.ai/api-json): `name` has at most 40 characters, `maxDurationSeconds` is 10 to 43200.
+Vapi knows no inbound or outbound assistants: both are the same thing, with other words. A deployment may put words,
+voice and model of its own in the place of ours. What the schema asks of them (https://api.vapi.ai/api-json):
+`firstMessageMode` is one of three, `maxDurationSeconds` is 10 to 43200, and a model, a voice and a transcriber name
+their provider.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
-
-from tenantvault.secret import Secret
 
 ROLES: Final = ("inbound", "outbound")
 """What the assistants are for."""
 
-MANAGED_BY: Final = "tenantvault"
-"""The mark on the assistants that are ours."""
+_OURS: Final = ("name", "server", "metadata", "serverMessages")
+_MODES: Final = (
+    "assistant-speaks-first",
+    "assistant-speaks-first-with-model-generated-message",
+    "assistant-waits-for-user",
+)
+_SHORTEST_CALL: Final = 10
+_LONGEST_CALL: Final = 43200
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": ("provider", "model"),
+    "voice": ("provider", "voiceId"),
+    "transcriber": ("provider",),
+}
 
-SECRET_HEADER: Final = "X-Vapi-Secret"  # noqa: S105 - the header's name
-"""The header in which webhooks carry the org's secret."""
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The top-level fields of the assistants' bodies, by role, without those that are ours to set."""
+
+    by_role: Mapping[str, Mapping[str, Any]]
 
 
-def assistant(org_id: str, role: str, *, url: str, secret: Secret) -> dict[str, Any]:
-    """The body of an org's assistant. It holds the webhook secret; `metadata.spec_hash` stands for all the rest.
+def standard() -> Templates:
+    """The templates of a deployment that brings none."""
+    return Templates(MappingProxyType({role: {**_FOR_BOTH, **_BY_ROLE[role]} for role in ROLES}))
 
-    The secret travels in `server.headers`: `server.secret` left the schema in 2025, and the credentials that Vapi keeps
-    itself can be made by hand only.
+
+def load_templates(path: str | Path) -> Templates:
+    """The templates in a JSON file: `{"inbound": {...}, "outbound": {...}}`, either of which may be left out.
+
+    Each of their top-level fields takes the place of the standard one as a whole; null takes it away.
+
+    Raises:
+        ValueError: the file cannot be read, or Vapi would not take what it holds; the sentence says where.
     """
-    digest = hashlib.sha256(org_id.encode()).hexdigest()
-    body: dict[str, Any] = {
-        "name": f"{org_id[:24]}-{role}-{digest[:6]}",
-        "firstMessageMode": "assistant-speaks-first",
-        "voice": {"provider": "11labs", "voiceId": "21m00Tcm4TlvDq8ikWAM", "model": "eleven_flash_v2_5"},
-        "transcriber": {"provider": "deepgram", "model": "nova-3", "language": "en"},
-        "server": {"url": url, "timeoutSeconds": 20, "headers": {SECRET_HEADER: secret.reveal()}},
-        "serverMessages": ["status-update", "end-of-call-report", "tool-calls", "hang"],
-        **_BY_ROLE[role],
-    }
-    spec_hash = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    body["metadata"] = {
-        "tenant_id": org_id,
-        "role": role,
-        "managed_by": MANAGED_BY,
-        "spec_hash": f"sha256:{spec_hash}",
-    }
-    return body
+    try:
+        given = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"the templates cannot be read as JSON: {type(error).__name__}") from None
+    if not isinstance(given, dict) or not all(isinstance(fields, dict) for fields in given.values()):
+        raise ValueError('the templates are a JSON object: {"inbound": {...}, "outbound": {...}}')
+    if unknown := set(given) - set(ROLES):
+        raise ValueError(f"the templates know no role {min(unknown)!r}: give inbound or outbound")
+    for role, fields in given.items():
+        for flaw in _flaws(fields):
+            raise ValueError(f"the template {role}: {flaw}")
+    before = standard().by_role
+    merged = {role: {**before[role], **given.get(role, {})} for role in ROLES}
+    return Templates(
+        MappingProxyType(
+            {role: {key: each for key, each in merged[role].items() if each is not None} for role in ROLES}
+        )
+    )
+
+
+def _flaws(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name in _OURS:
+        if name in fields:
+            yield f"{name} is set by this service: leave it out"
+    for name, value in fields.items():
+        if value is not None:
+            yield from _flaws_of(name, value)
+
+
+def _flaws_of(name: str, value: Any) -> Iterator[str]:
+    if name == "firstMessageMode" and value not in _MODES:
+        yield f"{name} is one of {', '.join(_MODES)}"
+    elif name == "firstMessage" and not isinstance(value, str):
+        yield f"{name} is a text"
+    elif name == "maxDurationSeconds" and not _is_duration(value):
+        yield f"{name} is a number from {_SHORTEST_CALL} to {_LONGEST_CALL}"
+    elif name in _PARTS:
+        texts = value if isinstance(value, dict) else {}
+        for part in _PARTS[name]:
+            if not isinstance(texts.get(part), str) or not texts[part]:
+                yield f"{name} is an object with the text {part}"
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and _SHORTEST_CALL <= value <= _LONGEST_CALL
 
 
 def _model(instructions: str) -> dict[str, Any]:
     return {"provider": "openai", "model": "gpt-4o", "messages": [{"role": "system", "content": instructions}]}
 
 
+_FOR_BOTH: Final[Mapping[str, Any]] = {
+    "firstMessageMode": "assistant-speaks-first",
+    "voice": {"provider": "11labs", "voiceId": "21m00Tcm4TlvDq8ikWAM", "model": "eleven_flash_v2_5"},
+    "transcriber": {"provider": "deepgram", "model": "nova-3", "language": "en"},
+}
 _BY_ROLE: Final[Mapping[str, Mapping[str, Any]]] = {
     "inbound": {
         "firstMessage": "Hello, thank you for calling. How can I help you?",

@@ -7,10 +7,13 @@ from deploy.local.fetch import describe
 from tenantvault.credentials import (
     ActiveCredential,
     Credential,
+    GoogleCalendarCredential,
     Provider,
+    ResendCredential,
     Resource,
     ResourceKind,
     TwilioCredential,
+    TwilioWebhook,
     VapiCredential,
 )
 from tenantvault.secret import Secret
@@ -75,3 +78,50 @@ def test_what_is_not_there_is_not_shown() -> None:
     assert not any(line.startswith(("api_key", "whatsapp")) for line in lines)
     assert "phone_number    +12025550100" in lines
     assert "last verified   never" in lines
+
+
+def active(provider: Provider, credential: Credential) -> ActiveCredential[Credential]:
+    return ActiveCredential(
+        org_id="acme",
+        provider=provider,
+        version=1,
+        credential=credential,
+        resources=(),
+        last_verified_at=None,
+        generation=1,
+    )
+
+
+def test_a_consent_shows_its_scopes_and_its_end() -> None:
+    google = GoogleCalendarCredential(
+        refresh_token=Secret("1//" + "r" * 30),
+        access_token=Secret("ya29." + "a" * 30),
+        expires_at=datetime(2026, 11, 23, 12, 30, tzinfo=UTC),
+        scopes=("openid", "email"),
+        email="ada@acme.example",
+        channel_token=Secret("c" * 43),
+    )
+
+    text = describe(active(Provider.GOOGLE_CALENDAR, google), reveal=False)
+
+    assert "scopes          openid, email" in text
+    assert "expires_at      2026-11-23 12:30:00 UTC" in text
+    assert "rrrrr" not in text
+    assert "aaaaa" not in text
+
+
+def test_what_stands_beside_a_key_is_shown_and_the_longest_name_has_its_place() -> None:
+    resend = ResendCredential(api_key=Secret("re_" + "k" * 30), webhook_id="wh_1")
+    hidden = TwilioWebhook(number_sid="PN1", voice_url=Secret("https://user:hidden@x.example"))
+    twilio = TwilioCredential(
+        account_sid="AC1",
+        phone_number="+1",
+        webhook_shared_key=Secret("s" * 40),
+        saved_webhooks=(hidden, TwilioWebhook(number_sid="PN2")),
+    )
+
+    assert "webhook_id      wh_1" in describe(active(Provider.RESEND, resend), reveal=False)
+    text = describe(active(Provider.TWILIO, twilio), reveal=True)
+    assert "saved_webhooks     of PN1, of PN2" in text
+    assert "webhook_shared_key " + "s" * 40 in text
+    assert "hidden" not in text

@@ -17,7 +17,7 @@ def test_the_credentials_are_ones_that_the_sandbox_knows() -> None:
     documented = SANDBOX_README.read_text()
     values = [value for value in SANDBOX_CREDENTIALS.split() if re.search(r"\d{4}", value)]
 
-    assert len(values) == 4
+    assert len(values) == 6
     assert all(value in documented for value in values)
 
 

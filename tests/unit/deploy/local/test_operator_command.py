@@ -10,7 +10,9 @@ from deploy.local.errors import LocalError
 from deploy.local.operator_command import operator_command
 from deploy.local.running import Running, claim
 
-RUNNING = Running(pid=1234, gateway_url="http://localhost:8400", vault_target="127.0.0.1:7411")
+RUNNING = Running(
+    pid=1234, gateway_url="http://localhost:8400", vault_target="127.0.0.1:7411", provider_target="127.0.0.1:7402"
+)
 
 
 class Became(Exception):
@@ -32,6 +34,7 @@ def test_the_command_is_led_to_the_vault_as_the_operator(tmp_path: Path) -> None
 
     assert command == [sys.executable, "-m", "tenantvault.cli", "keys", "status"]
     assert environment["TENANTVAULT_VAULT_TARGET"] == "127.0.0.1:7411"
+    assert environment["TENANTVAULT_PROVIDER_TARGET"] == "127.0.0.1:7402"
     assert environment["LANG"] == "C.UTF-8"
     certificate = x509.load_pem_x509_certificate(Path(environment["TENANTVAULT_TLS_CERT"]).read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -5,7 +5,9 @@ import pytest
 from deploy.local.errors import LocalError
 from deploy.local.running import Running, claim, find
 
-RUNNING = Running(pid=1234, gateway_url="http://localhost:8400", vault_target="127.0.0.1:7401")
+RUNNING = Running(
+    pid=1234, gateway_url="http://localhost:8400", vault_target="127.0.0.1:7401", provider_target="127.0.0.1:7402"
+)
 
 
 def test_others_find_the_stack_that_runs(tmp_path: Path) -> None:

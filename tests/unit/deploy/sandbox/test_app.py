@@ -1,5 +1,7 @@
 import asyncio
+import re
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +32,59 @@ async def create(sandbox: httpx.AsyncClient) -> httpx.Response:
 async def stored(sandbox: httpx.AsyncClient) -> int:
     orgs = (await sandbox.get("/_sandbox/state")).json()["vapi"]["assistants"]
     return sum(len(assistants) for assistants in orgs.values())
+
+
+PROVIDERS = ("vapi", "twilio", "google", "resend", "elevenlabs")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_every_provider_is_below_its_name_and_refuses_strangers_as_json(
+    sandbox: httpx.AsyncClient, provider: str
+) -> None:
+    paths = {
+        "vapi": "/assistant",
+        "twilio": f"/2010-04-01/Accounts/{ACME}.json",
+        "google": "/calendar/v3/users/me/calendarList",
+        "resend": "/domains",
+        "elevenlabs": "/v1/user",
+    }
+    response = await sandbox.get(f"/{provider}{paths[provider]}", headers={"User-Agent": "test"})
+
+    assert 401 == response.status_code
+    assert response.json()
+    entries = (await sandbox.get("/_sandbox/requests")).json()["requests"]
+    assert [(provider, paths[provider], 401)] == [(each["provider"], each["path"], each["status"]) for each in entries]
+
+
+README = Path(__file__).parents[4] / "deploy/sandbox/README.md"
+ROWS = re.findall(
+    r"^\| (acme|globex) \| (\w+) \| (?:API key|Account SID) `(\S+)`(?:, Auth Token `(\S+)`)?",
+    README.read_text("utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("org", "provider", "user", "password"), ROWS)
+async def test_the_credentials_to_try_work(
+    sandbox: httpx.AsyncClient, org: str, provider: str, user: str, password: str
+) -> None:
+    path, headers = {
+        "Vapi": ("/vapi/assistant", {"Authorization": f"Bearer {user}"}),
+        "Twilio": (f"/twilio/2010-04-01/Accounts/{user}.json", {}),
+        "Resend": ("/resend/domains", {"Authorization": f"Bearer {user}"}),
+        "ElevenLabs": ("/elevenlabs/v1/user", {"xi-api-key": user}),
+    }[provider]
+    response = await sandbox.get(path, headers=headers, auth=(user, password) if password else None)
+
+    assert 200 == response.status_code
+    assert 8 == len(ROWS) == len({row[2] for row in ROWS})
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_faults_can_be_ordered_for_every_provider(sandbox: httpx.AsyncClient, provider: str) -> None:
+    await order(sandbox, provider=provider, status=503)
+
+    assert 503 == (await sandbox.get(f"/{provider}/anything")).status_code
 
 
 @pytest.mark.parametrize("path", ["/vapi/assistant", "/twilio/x", "/_sandbox/state", "/nowhere"])
@@ -73,8 +128,8 @@ async def test_state_shows_assistants_by_account_without_webhook_headers(sandbox
     shown = {name: made[name] for name in ("id", "name", "metadata", "createdAt", "updatedAt")}
     assert {
         "vapi": {"assistants": {made["orgId"]: [shown]}},
-        "twilio": {"numbers": {f"PN{ACME[2:]}": {"sms_url": "https://hooks.example.com"}}},
-    } == response.json()
+        "twilio": {"numbers": {f"PN{ACME[2:]}": {"sms_url": "https://hooks.example.com"}}, "tokens": {}},
+    } == {name: response.json()[name] for name in ("vapi", "twilio")}
     assert "hidden" not in response.text
 
 
@@ -236,6 +291,7 @@ async def test_a_bad_order_is_refused_whole(sandbox: httpx.AsyncClient, content:
 
 
 async def test_a_reset_forgets_everything(sandbox: httpx.AsyncClient) -> None:
+    fresh = (await sandbox.get("/_sandbox/state")).json()
     await create(sandbox)
     number = f"/twilio/2010-04-01/Accounts/{ACME}/IncomingPhoneNumbers/PN{ACME[2:]}.json"
     await sandbox.post(number, data={"SmsUrl": "https://hooks.example.com"}, auth=TWILIO)
@@ -243,7 +299,7 @@ async def test_a_reset_forgets_everything(sandbox: httpx.AsyncClient) -> None:
 
     await sandbox.post("/_sandbox/reset")
 
-    assert {"vapi": {"assistants": {}}, "twilio": {"numbers": {}}} == (await sandbox.get("/_sandbox/state")).json()
+    assert fresh == (await sandbox.get("/_sandbox/state")).json()
     assert [] == await counts(sandbox)
     assert {"faults": []} == (await sandbox.get("/_sandbox/faults")).json()
 

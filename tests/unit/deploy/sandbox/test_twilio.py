@@ -269,6 +269,80 @@ async def test_an_api_key_may_do_what_its_kind_may(
         assert "Authentication Error - invalid username" == fetched.json()["message"]
 
 
+SECONDARY = "/twilio/v1/AuthTokens/Secondary"
+PROMOTE = "/twilio/v1/AuthTokens/Promote"
+
+
+async def works(sandbox: httpx.AsyncClient, token: str) -> bool:
+    return 200 == (await sandbox.get(f"{ROOT}/{ACME}.json", auth=(ACME, token))).status_code
+
+
+async def test_a_second_token_works_beside_the_first_until_it_is_promoted(sandbox: httpx.AsyncClient) -> None:
+    made = await sandbox.post(SECONDARY, auth=auth(ACME))
+    second = made.json()["secondary_auth_token"]
+
+    assert (201, ACME) == (made.status_code, made.json()["account_sid"])
+    assert re.fullmatch("[0-9a-f]{32}", second)
+    assert [True, True] == [await works(sandbox, token) for token in (secret_of(ACME), second)]
+    assert secret_of(ACME) == (await sandbox.get(f"{ROOT}/{ACME}.json", auth=(ACME, second))).json()["auth_token"]
+
+    promoted = await sandbox.post(PROMOTE, auth=(ACME, second))
+
+    assert (200, second) == (promoted.status_code, promoted.json()["auth_token"])
+    assert [False, True] == [await works(sandbox, token) for token in (secret_of(ACME), second)]
+    assert second == (await sandbox.get(f"{ROOT}/{ACME}.json", auth=(ACME, second))).json()["auth_token"]
+
+
+async def test_a_second_token_that_is_deleted_is_dead(sandbox: httpx.AsyncClient) -> None:
+    second = (await sandbox.post(SECONDARY, auth=auth(ACME))).json()["secondary_auth_token"]
+
+    response = await sandbox.delete(SECONDARY, auth=auth(ACME))
+
+    assert (204, b"") == (response.status_code, response.content)
+    assert not await works(sandbox, second)
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", SECONDARY), ("POST", PROMOTE)])
+async def test_without_a_second_token_there_is_nothing_to_delete_or_promote(
+    sandbox: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await sandbox.request(method, path, auth=auth(ACME))
+
+    assert (404, 20404) == (response.status_code, response.json()["code"])
+    assert await works(sandbox, secret_of(ACME))
+
+
+async def test_there_is_at_most_one_second_token(sandbox: httpx.AsyncClient) -> None:
+    second = (await sandbox.post(SECONDARY, auth=auth(ACME))).json()["secondary_auth_token"]
+
+    assert 404 == (await sandbox.post(SECONDARY, auth=auth(ACME))).status_code
+    assert await works(sandbox, second)
+
+
+async def test_some_accounts_may_not_have_a_second_token(sandbox: httpx.AsyncClient) -> None:
+    assert 404 == (await sandbox.post(SECONDARY, auth=auth(special("AC011e")))).status_code
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", SECONDARY), ("DELETE", SECONDARY), ("POST", PROMOTE)])
+async def test_tokens_are_not_for_api_keys_and_strangers(sandbox: httpx.AsyncClient, method: str, path: str) -> None:
+    for credentials in (auth("SKa110" + "0" * 18 + ACME[-10:]), (ACME, "wrong"), None):
+        response = await sandbox.request(method, path, auth=credentials)
+        assert (401, 20003) == (response.status_code, response.json()["code"])
+
+
+async def test_the_state_tells_of_tokens_without_them(sandbox: httpx.AsyncClient) -> None:
+    second = (await sandbox.post(SECONDARY, auth=auth(ACME))).json()["secondary_auth_token"]
+    await sandbox.post(SECONDARY, auth=auth(GLOBEX))
+    await sandbox.post(PROMOTE, auth=auth(GLOBEX))
+
+    response = await sandbox.get("/_sandbox/state")
+
+    assert {GLOBEX: "promoted", ACME: "second"} == response.json()["twilio"]["tokens"]
+    assert second not in response.text
+    await sandbox.post("/_sandbox/reset")
+    assert [True, False] == [await works(sandbox, token) for token in (secret_of(ACME), second)]
+
+
 @example("AC" + "0" * 22 + "9999999999")
 @given(st.from_regex(r"AC[0-9a-f]{22}[0-9]{10}", fullmatch=True))
 def test_every_account_of_a_number_owns_it_first(sid: str) -> None:

@@ -211,6 +211,18 @@ async def test_deleting_answers_200_with_what_was_deleted(vapi: httpx.AsyncClien
     assert 404 == (await vapi.get(f"/assistant/{made['id']}")).status_code
 
 
+async def test_an_assistant_in_use_is_not_deleted(vapi: httpx.AsyncClient) -> None:
+    key = {"Authorization": "Bearer b10c0000-0000-4000-8000-000000000000"}
+    path = f"/assistant/{(await vapi.post('/assistant', json=WHOLE, headers=key)).json()['id']}"
+
+    response = await vapi.delete(path, headers=key)
+
+    assert (409, 409) == (response.status_code, response.json()["statusCode"])
+    assert "assistant_pinned" in response.json()["message"]
+    assert 200 == (await vapi.get(path, headers=key)).status_code
+    assert 404 == (await vapi.delete("/assistant/x", headers=key)).status_code
+
+
 async def test_an_account_sees_nothing_of_another(vapi: httpx.AsyncClient) -> None:
     made = (await vapi.post("/assistant", json=WHOLE)).json()
 

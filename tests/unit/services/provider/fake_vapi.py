@@ -45,6 +45,7 @@ class FakeVapi:
     requests: list[httpx.Request] = field(default_factory=list)
     faults: dict[str, deque[Fault | None]] = field(default_factory=dict)
     heeds_cursor: bool = True
+    pinned: set[str] = field(default_factory=set)
     pulse: Callable[[str], None] = lambda _: None
 
     def client(self) -> httpx.MockTransport:
@@ -86,6 +87,10 @@ class FakeVapi:
             return httpx.Response(404, json={"message": "Assistant Not Found", "statusCode": 404})
         if request.method == "PATCH":
             found.update(json.loads(request.content))
+        if request.method == "DELETE":
+            if found["id"] in self.pinned:
+                return httpx.Response(409, json={"message": "assistant_pinned", "statusCode": 409})
+            self.assistants.remove(found)
         return httpx.Response(200, json=found)
 
     def _create(self, request: httpx.Request) -> httpx.Response:

@@ -12,6 +12,7 @@ from services.provider.lifecycle import Lifecycle
 from services.provider.outbound import Outbound, new_client
 from services.provider.providers.twilio import Twilio
 from services.provider.providers.vapi import Vapi
+from services.provider.work import Timetable
 from services.rpc import logs
 from tenantvault._status import to_status
 from tenantvault.credentials import Credential, Provider, TwilioCredential, VapiCredential
@@ -80,10 +81,11 @@ async def test_no_secret_is_in_a_log_an_error_or_a_report(
     outbound = Outbound(new_client(httpx.MockTransport(handle)), sleep=no_sleep)
     urls = {"us": "https://vapi.test"}
     vapi = Vapi(outbound, urls=urls, webhook_url="https://hooks.test/vapi", sleep=no_sleep)
-    providers = (vapi, Twilio(outbound, url="https://twilio.test"))
+    providers = (vapi, Twilio(outbound, url="https://twilio.test", accounts_url="https://accounts.test"))
     name = Provider.VAPI if isinstance(credential, VapiCredential) else Provider.TWILIO
     connected(vault, "acme", name, credential)
-    connect, lifecycle = Connect(vault, providers, Leases(vault, seconds=15.0)), Lifecycle(vault, providers)
+    connect = Connect(vault, providers, Leases(vault, seconds=15.0), Timetable())
+    lifecycle = Lifecycle(vault, providers, connect)
     try:
         if verb == "connect":
             seen = repr(await connect("acme", credential))
@@ -119,7 +121,8 @@ async def test_a_malformed_field_is_named_and_not_quoted(
     vault = FakeVault()
     outbound = Outbound(new_client(httpx.MockTransport(lambda _: httpx.Response(500))))
     vapi = Vapi(outbound, urls={"us": "https://vapi.test"}, webhook_url="https://hooks.test/vapi")
-    connect = Connect(vault, (vapi, Twilio(outbound, url="https://t.test")), Leases(vault, seconds=15.0))
+    twilio = Twilio(outbound, url="https://t.test", accounts_url="https://a.test")
+    connect = Connect(vault, (vapi, twilio), Leases(vault, seconds=15.0), Timetable())
     with pytest.raises(TenantVaultError) as caught:
         await connect("acme", credential)
     assert CANARY not in shown(caught.value) + records.text

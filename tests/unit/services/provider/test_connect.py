@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from services.provider.connect import STEPS, Connect, pass_by
+from services.provider.connect import STEPS, Connect
 from services.provider.integration import State
 from services.provider.lease import Leases
 from services.provider.outbound import Outbound, new_client
-from services.provider.provider import Checkpoint
+from services.provider.provider import Accepted, Checkpoint, Refused, pass_by
 from services.provider.providers.twilio import Twilio
 from services.provider.providers.vapi import Vapi
+from services.provider.work import Task, Timetable
 from tenantvault.credentials import Provider, Resource, ResourceKind, TwilioCredential, VapiCredential
 from tenantvault.errors import (
     InvalidCredentials,
@@ -64,7 +65,9 @@ class World:
         outbound = Outbound(new_client(self.vapi.client()), sleep=no_sleep)
         provider = Vapi(outbound, urls={"us": BASE}, webhook_url="https://hooks.test/vapi", sleep=no_sleep)
         leases = Leases(self.vault, seconds=15.0, sleep=brief_sleep)
-        return Connect(self.vault, (provider, Twilio(outbound, url=BASE)), leases, checkpoint=checkpoint or self._note)
+        providers = (provider, Twilio(outbound, url=BASE, accounts_url=BASE))
+        timetable = Timetable(now=self.vault.moment, jitter=lambda: 0.5)
+        return Connect(self.vault, providers, leases, timetable, checkpoint=checkpoint or self._note)
 
     async def attempt(self, credential: VapiCredential) -> None:
         """One attempt, as of a process that has just started."""
@@ -102,7 +105,7 @@ def world() -> World:
 async def test_a_connect_ends_with_everything_in_place(world: World) -> None:
     report = await world.connect()("acme", TYPED, on_behalf_of="ada")
     world.assert_connected_once()
-    assert world.vault.integrations[ORG] == report.integration
+    assert await world.vault.integration(*ORG) == report.integration
     assert ALL_STEPS == world.steps
     assert ["ada", "ada"] == world.vault.origins
     assert not world.vault.leases
@@ -147,7 +150,7 @@ async def test_malformed_fields_stop_before_anything_is_asked(world: World) -> N
 
 
 async def test_a_credential_that_nobody_takes_is_refused(world: World) -> None:
-    connect = Connect(world.vault, (), Leases(world.vault, seconds=15.0))
+    connect = Connect(world.vault, (), Leases(world.vault, seconds=15.0), Timetable())
     with pytest.raises(InvalidRequest):
         await connect("acme", TYPED)
 
@@ -381,8 +384,8 @@ async def test_a_twilio_account_is_connected_with_its_warnings() -> None:
         return httpx.Response(200, json=body)
 
     vault = FakeVault()
-    twilio = Twilio(Outbound(new_client(httpx.MockTransport(answer))), url=BASE)
-    connect = Connect(vault, (twilio,), Leases(vault, seconds=15.0))
+    twilio = Twilio(Outbound(new_client(httpx.MockTransport(answer))), url=BASE, accounts_url=BASE)
+    connect = Connect(vault, (twilio,), Leases(vault, seconds=15.0), Timetable())
     credential = TwilioCredential(
         account_sid="AC" + "0" * 32, auth_token=Secret("1" * 32), phone_number="+1 415 555 0100"
     )
@@ -390,3 +393,23 @@ async def test_a_twilio_account_is_connected_with_its_warnings() -> None:
     assert report.integration.state is State.CONNECTED
     assert ["account", "voice"] == [resource.role for resource in report.integration.resources]
     assert 1 == len(report.warnings)
+    assert report.warnings == report.integration.warnings
+
+
+async def test_a_connect_schedules_the_work_that_comes_after_it(world: World) -> None:
+    report = await world.connect()("acme", TYPED)
+    due = {task: (row.due_at, row.by_hand) for (_, _, task), row in world.vault.tasks.items()}
+    assert {Task.VERIFY: (86_400.0, False), Task.ROTATE: (90 * 86_400.0, True)} == due
+    assert not report.integration.rotates_by_itself
+
+
+async def test_a_credential_is_tested_without_a_trace(world: World) -> None:
+    assert isinstance(await world.connect().test(TYPED), Accepted)
+    world.vapi.faults["GET"] = deque([lambda *_: httpx.Response(401, json={"message": "Invalid Key."})])
+    verdict = await world.connect().test(TYPED)
+    assert isinstance(verdict, Refused)
+    assert verdict.kind is InvalidCredentials
+    with pytest.raises(InvalidRequest):
+        await world.connect().test(VapiCredential(api_key=Secret("short")))
+    assert not world.vault.calls
+    assert {"GET"} == {request.method for request in world.vapi.requests}

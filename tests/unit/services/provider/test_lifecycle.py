@@ -1,80 +1,93 @@
-import httpx
+import asyncio
+
 import pytest
 
+from services.provider import lifecycle as module
+from services.provider.connect import Connect
 from services.provider.integration import State
+from services.provider.lease import Leases
 from services.provider.lifecycle import Lifecycle
-from services.provider.outbound import Outbound, new_client
-from services.provider.providers.vapi import Vapi
-from tenantvault.credentials import Provider, Resource, ResourceKind, VapiCredential
+from services.provider.provider import Refused, Verdict
+from services.provider.work import Timetable
+from tenantvault.credentials import Provider, ResendCredential, Resource, ResourceKind
 from tenantvault.errors import (
     CredentialNotFound,
+    CredentialUnreadable,
+    InsufficientScope,
     InvalidRequest,
+    ProviderRefused,
     ProviderUnavailable,
     ProviderUnreachable,
+    ProviderValidation,
     RateLimited,
     VersionConflict,
 )
-from tenantvault.secret import Secret
-from tests.unit.services.provider.fake_vapi import BASE, KEY
+from tests.unit.services.provider.fake_provider import Keyed, key
 from tests.unit.services.provider.fake_vault import FakeVault, connected
 
-ORG = ("acme", Provider.VAPI)
-CREDENTIAL = VapiCredential(api_key=Secret(KEY), webhook_secret=Secret("hook-secret-1"))
+ORG = ("acme", Provider.RESEND)
+NO_ANSWERS = [ProviderUnavailable, RateLimited]
 
 
-async def no_sleep(seconds: float) -> None:
+async def for_ever(seconds: float) -> None:
     del seconds
+    await asyncio.Event().wait()
 
 
 class Desk:
-    """The verbs on a connected integration, with a Vapi that always gives the same answer."""
+    """The verbs on a connected integration."""
 
-    def __init__(self, answer: httpx.Response | Exception) -> None:
+    def __init__(self) -> None:
         self.vault = FakeVault()
-        connected(self.vault, *ORG, CREDENTIAL, Resource(ResourceKind.VAPI_ASSISTANT, "a-1", "inbound"))
+        self.provider = Keyed()
+        connected(self.vault, *ORG, key("key-0"), Resource(ResourceKind.VAPI_ASSISTANT, "a-1", "inbound"))
         self.before = self.vault.integrations[ORG]
-        self.answer = answer
-        outbound = Outbound(new_client(httpx.MockTransport(self._handle)), sleep=no_sleep)
-        vapi = Vapi(outbound, urls={"us": BASE}, webhook_url="https://hooks.test/vapi")
-        self.lifecycle = Lifecycle(self.vault, (vapi,))
+        providers = (self.provider,)
+        connect = Connect(
+            self.vault, providers, Leases(self.vault, seconds=15.0, sleep=for_ever), Timetable(now=self.vault.moment)
+        )
+        self.lifecycle = Lifecycle(self.vault, providers, connect)
 
-    def _handle(self, request: httpx.Request) -> httpx.Response:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+    def answers(self, answer: Verdict | Exception) -> None:
+        """From now on the provider says this to every test."""
 
+        async def test(_: ResendCredential) -> Verdict:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
-YES = httpx.Response(200, json=[])
-NO = httpx.Response(401, json={"message": "Invalid Key."})
-NO_ANSWERS = [
-    (httpx.ConnectError("away"), ProviderUnavailable),
-    (httpx.ReadTimeout("slow"), ProviderUnavailable),
-    (httpx.Response(500, json={}), ProviderUnavailable),
-    (httpx.Response(429, json={}), RateLimited),
-    (httpx.Response(401, html="<html>Proxy</html>"), ProviderUnavailable),
-]
+        self.provider.test = test  # type: ignore[method-assign]
 
 
-async def test_a_yes_is_recorded() -> None:
-    desk = Desk(YES)
+async def test_a_yes_is_recorded_with_what_there_is_to_know() -> None:
+    desk = Desk()
     report = await desk.lifecycle.verify(*ORG, on_behalf_of="ada")
-    assert report.integration.state is State.CONNECTED
-    assert not report.warnings
+    shown = report.integration
+    assert (State.CONNECTED, ("Mind the gap.",), "the account") == (shown.state, shown.warnings, shown.account)
+    assert shown.warnings == report.warnings
     assert ["ada"] == desk.vault.origins
 
 
-async def test_a_no_is_recorded_with_its_sentence_and_is_no_error() -> None:
-    desk = Desk(NO)
+async def test_what_is_not_as_it_was_provisioned_is_a_warning() -> None:
+    desk = Desk()
+    desk.provider.drift = ("The inbound assistant is gone.",)
     report = await desk.lifecycle.verify(*ORG)
-    assert report.integration.state is State.REFUSED
-    assert "does not recognise" in report.integration.verification_error
+    assert ("Mind the gap.", "The inbound assistant is gone.") == report.integration.warnings
+    assert report.integration.state is State.CONNECTED
 
 
-@pytest.mark.parametrize(("answer", "error"), NO_ANSWERS)
-async def test_no_answer_is_an_error_and_records_nothing(
-    answer: httpx.Response | Exception, error: type[ProviderUnreachable]
-) -> None:
-    desk = Desk(answer)
+async def test_a_no_is_recorded_with_its_sentence_and_reason_and_is_no_error() -> None:
+    desk = Desk()
+    desk.provider.account.keys.clear()
+    shown = (await desk.lifecycle.verify(*ORG)).integration
+    assert (State.REFUSED, "No such key.") == (shown.state, shown.verification_error)
+    assert "INVALID_CREDENTIALS" == shown.verification_reason
+
+
+@pytest.mark.parametrize("error", NO_ANSWERS)
+async def test_no_answer_is_an_error_and_records_nothing(error: type[ProviderUnreachable]) -> None:
+    desk = Desk()
+    desk.answers(error())
     with pytest.raises(error) as caught:
         await desk.lifecycle.verify(*ORG)
     assert caught.value.retryable
@@ -82,27 +95,36 @@ async def test_no_answer_is_an_error_and_records_nothing(
     assert desk.before == desk.vault.integrations[ORG]
 
 
+async def test_a_refusal_of_what_was_asked_is_not_held_against_the_credential() -> None:
+    desk = Desk()
+    desk.answers(Refused(ProviderValidation, "Not valid."))
+    with pytest.raises(ProviderRefused, match="Not valid"):
+        await desk.lifecycle.verify(*ORG)
+    assert desk.before == desk.vault.integrations[ORG]
+
+
 async def test_a_no_that_was_mended_becomes_a_yes() -> None:
-    desk = Desk(NO)
+    desk = Desk()
+    desk.provider.account.keys.clear()
     await desk.lifecycle.verify(*ORG)
-    desk.answer = YES
-    report = await desk.lifecycle.verify(*ORG)
-    assert (State.CONNECTED, "") == (report.integration.state, report.integration.verification_error)
+    desk.provider.account.keys.add("key-0")
+    shown = (await desk.lifecycle.verify(*ORG)).integration
+    assert (State.CONNECTED, "", "") == (shown.state, shown.verification_error, shown.verification_reason)
 
 
 async def test_what_is_not_connected_cannot_be_verified() -> None:
-    desk = Desk(YES)
     with pytest.raises(CredentialNotFound):
-        await desk.lifecycle.verify("globex", Provider.VAPI)
+        await Desk().lifecycle.verify("globex", Provider.RESEND)
 
 
 async def test_a_version_that_changed_meanwhile_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(NO)
+    desk = Desk()
+    desk.provider.account.keys.clear()
     read = desk.vault.credential
 
     async def older(org_id: str, provider: Provider) -> object:
         active = await read(org_id, provider)
-        desk.vault.integrations[ORG] = type(desk.before)(provider=Provider.VAPI, state=State.CONNECTED, version=2)
+        desk.vault.integrations[ORG] = type(desk.before)(provider=Provider.RESEND, state=State.CONNECTED, version=2)
         return active
 
     monkeypatch.setattr(desk.vault, "credential", older)
@@ -111,29 +133,86 @@ async def test_a_version_that_changed_meanwhile_is_not_blamed(monkeypatch: pytes
     assert desk.vault.integrations[ORG].state is State.CONNECTED
 
 
-async def test_a_disconnect_asks_nobody() -> None:
-    desk = Desk(AssertionError())
+async def test_a_disconnect_makes_unreadable_first_and_then_releases() -> None:
+    desk = Desk()
+
+    async def release(_: str, credential: ResendCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
+        assert desk.vault.integrations[ORG].state is State.DISCONNECTED
+        assert ("key-0", desk.before.resources) == (credential.api_key.reveal(), known)
+        return ("The webhook is still there.",)
+
+    desk.provider.release = release  # type: ignore[method-assign]
     report = await desk.lifecycle.disconnect(*ORG, on_behalf_of="ada")
     assert report.integration.state is State.DISCONNECTED
+    assert ("The webhook is still there.",) == report.unreleased
     assert ["ada"] == desk.vault.origins
     with pytest.raises(CredentialNotFound):
         await desk.lifecycle.verify(*ORG)
 
 
-async def test_a_reconnect_verifies() -> None:
-    desk = Desk(NO)
+async def test_a_provider_that_hangs_does_not_hold_a_disconnect_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+
+    async def release(*_: object, **__: object) -> tuple[str, ...]:
+        await asyncio.Event().wait()
+        return ()
+
+    monkeypatch.setattr(module, "RELEASE_SECONDS", 0.01)
+    desk.provider.release = release  # type: ignore[method-assign]
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert report.integration.state is State.DISCONNECTED
+    assert 1 == len(report.unreleased)
+
+
+async def test_disconnecting_again_releases_nothing_again() -> None:
+    desk = Desk()
+    await desk.lifecycle.disconnect(*ORG)
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert report.integration.state is State.DISCONNECTED
+    assert ["key-0"] == desk.provider.released
+
+
+async def test_a_credential_that_cannot_be_opened_can_be_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+
+    async def unreadable(*_: object) -> object:
+        raise CredentialUnreadable
+
+    monkeypatch.setattr(desk.vault, "credential", unreadable)
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert report.integration.state is State.DISCONNECTED
+    assert "cannot be opened" in report.unreleased[0]
+
+
+async def test_what_was_never_connected_cannot_be_disconnected() -> None:
+    with pytest.raises(CredentialNotFound):
+        await Desk().lifecycle.disconnect("globex", Provider.RESEND)
+
+
+async def test_a_reconnect_tests_and_makes_again_what_was_released() -> None:
+    desk = Desk()
     await desk.lifecycle.disconnect(*ORG)
     report = await desk.lifecycle.reconnect(*ORG, on_behalf_of="ada")
-    assert report.integration.state is State.REFUSED
-    assert ["", "ada", "ada"] == desk.vault.origins
+    assert report.integration.state is State.CONNECTED
+    assert "Provisioned with care." in report.warnings
+    assert 1 == report.integration.version
+    assert ["", "ada", "ada", "ada"] == desk.vault.origins
+    assert desk.vault.tasks
 
 
-@pytest.mark.parametrize(("answer", "error"), NO_ANSWERS)
-async def test_a_reconnect_stands_when_the_provider_is_away(
-    answer: httpx.Response | Exception, error: type[ProviderUnreachable]
-) -> None:
-    desk = Desk(answer)
+async def test_a_reconnect_of_what_is_refused_by_now_shows_it() -> None:
+    desk = Desk()
     await desk.lifecycle.disconnect(*ORG)
+    desk.answers(Refused(InsufficientScope, "Not enough."))
+    shown = (await desk.lifecycle.reconnect(*ORG)).integration
+    assert (State.REFUSED, "INSUFFICIENT_SCOPE") == (shown.state, shown.verification_reason)
+
+
+@pytest.mark.parametrize("error", NO_ANSWERS)
+async def test_a_reconnect_stands_when_the_provider_is_away(error: type[ProviderUnreachable]) -> None:
+    desk = Desk()
+    await desk.lifecycle.disconnect(*ORG)
+    desk.answers(error())
     report = await desk.lifecycle.reconnect(*ORG)
     assert report.integration.state is State.CONNECTED
     assert 1 == len(report.warnings)
@@ -141,13 +220,13 @@ async def test_a_reconnect_stands_when_the_provider_is_away(
 
 async def test_what_was_never_connected_cannot_be_reconnected() -> None:
     with pytest.raises(CredentialNotFound):
-        await Desk(YES).lifecycle.reconnect("globex", Provider.VAPI)
+        await Desk().lifecycle.reconnect("globex", Provider.RESEND)
 
 
 @pytest.mark.parametrize("verb", ["verify", "disconnect", "reconnect"])
 async def test_a_provider_that_is_not_there_yet_is_refused(verb: str) -> None:
-    desk = Desk(YES)
+    desk = Desk()
     with pytest.raises(InvalidRequest) as caught:
-        await getattr(desk.lifecycle, verb)("acme", Provider.RESEND)
+        await getattr(desk.lifecycle, verb)("acme", Provider.VAPI)
     assert {"provider"} == set(caught.value.fields)
     assert not desk.vault.calls

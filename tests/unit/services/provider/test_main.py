@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -6,8 +7,9 @@ import pytest
 
 from deploy.local.authority import DevelopmentAuthority
 from services.provider import main
-from services.provider.connect import pass_by
+from services.provider.provider import pass_by
 from services.provider.servicer import IntegrationServicer
+from services.provider.worker import Worker
 from services.rpc.server import ServerConfig, Service
 
 
@@ -22,7 +24,23 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-async def test_everything_fits_together(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("role", "servicers", "works"),
+    [("", [IntegrationServicer], True), ("serve", [IntegrationServicer], False), ("work", [], True)],
+)
+async def test_everything_fits_together(
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    servicers: list[type[object]],
+    works: bool,
+) -> None:
+    began: list[Worker] = []
+
+    async def run(worker: Worker) -> None:
+        began.append(worker)
+
+    monkeypatch.setattr(Worker, "run", run)
     made: list[tuple[ServerConfig, list[Service]]] = []
 
     # A real server that is never started crashes the interpreter when its end is logged (grpcio 1.85).
@@ -32,10 +50,12 @@ async def test_everything_fits_together(environ: dict[str, str], monkeypatch: py
         return object()
 
     monkeypatch.setattr(main, "RpcServer", fake_server)
-    async with main.assemble(environ):
+    async with main.assemble({**environ, "TENANTVAULT_PROVIDER_ROLE": role}):
         ((config, services),) = made
+        await asyncio.sleep(0)
     assert "127.0.0.1:7402" == config.listen
-    assert [IntegrationServicer] == [type(service.servicer) for service in services]
+    assert servicers == [type(service.servicer) for service in services]
+    assert works is bool(began)
 
 
 async def test_a_setting_that_is_wrong_is_named(environ: dict[str, str]) -> None:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from services.provider.outbound import Outbound, new_client
 from services.provider.provider import Accepted, Refused
 from services.provider.providers.twilio import Twilio
-from tenantvault.credentials import Resource, ResourceKind, TwilioCredential
+from tenantvault.credentials import Resource, ResourceKind, TwilioCredential, TwilioWebhook
 from tenantvault.errors import (
     AccountSuspended,
     InsufficientScope,
     InvalidCredentials,
     InvalidRequest,
+    ProviderConflict,
     ProviderRefused,
     ProviderResourceMissing,
     ProviderUnavailable,
@@ -60,12 +61,11 @@ class Desk:
         self, *, account: httpx.Response | None = None, numbers: httpx.Response | list[Any] | None = None
     ) -> None:
         self.requests: list[httpx.Request] = []
-        body = {"sid": SID, "status": "active", "type": "Full", "auth_token": TOKEN, "owner_account_sid": SID}
-        self.account = account or httpx.Response(200, json=body)
+        self.account = account or the_account()
         owned = [OWNED] if numbers is None else numbers
         self.numbers = httpx.Response(200, json={"incoming_phone_numbers": owned}) if isinstance(owned, list) else owned
         outbound = Outbound(new_client(httpx.MockTransport(self._handle)), sleep=no_sleep)
-        self.twilio = Twilio(outbound, url="https://twilio.test")
+        self.twilio = Twilio(outbound, url="https://twilio.test", accounts_url="https://accounts.test")
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -83,14 +83,14 @@ def problem(status: int, code: int, detail: str) -> httpx.Response:
     )
 
 
-def account(**changes: object) -> httpx.Response:
-    body = {"sid": SID, "status": "active", "type": "Full", "auth_token": TOKEN} | changes
+def the_account(**changes: object) -> httpx.Response:
+    body = {"sid": SID, "status": "active", "type": "Full", "friendly_name": "Acme", "auth_token": TOKEN} | changes
     return httpx.Response(200, json=body)
 
 
 async def test_an_auth_token_is_tried_on_the_account_and_the_number() -> None:
     desk = Desk()
-    assert Accepted() == await desk.twilio.test(BY_TOKEN)
+    assert Accepted(account="Acme") == await desk.twilio.test(BY_TOKEN)
     first, second = desk.requests
     assert f"https://twilio.test/2010-04-01/Accounts/{SID}.json" == str(first.url)
     assert f"/2010-04-01/Accounts/{SID}/IncomingPhoneNumbers.json" == second.url.path
@@ -99,35 +99,62 @@ async def test_an_auth_token_is_tried_on_the_account_and_the_number() -> None:
     assert [basic, basic] == [request.headers["Authorization"] for request in desk.requests]
 
 
-async def test_an_api_key_is_tried_on_the_numbers_alone() -> None:
-    desk = Desk(account=said(401, 20003, "Authentication Error - invalid username"))
+INVALID_USERNAME = said(401, 20003, "Authentication Error - invalid username")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [INVALID_USERNAME, said(401, 20003), said(403, 70051), said(403, 20403), said(401, 99999), said(401, None)],
+)
+async def test_an_api_key_that_may_not_read_its_account_is_tried_on_the_numbers(response: httpx.Response) -> None:
+    desk = Desk(account=response)
     assert Accepted() == await desk.twilio.test(BY_KEY)
-    (request,) = desk.requests
-    assert f"/2010-04-01/Accounts/{SID}/IncomingPhoneNumbers.json" == request.url.path
-    assert httpx.BasicAuth(KEY_SID, KEY_SECRET)._auth_header == request.headers["Authorization"]
+    first, second = desk.requests
+    assert f"/2010-04-01/Accounts/{SID}.json" == first.url.path
+    assert f"/2010-04-01/Accounts/{SID}/IncomingPhoneNumbers.json" == second.url.path
+    key = httpx.BasicAuth(KEY_SID, KEY_SECRET)._auth_header
+    assert [key, key] == [request.headers["Authorization"] for request in desk.requests]
+
+
+async def test_an_api_key_that_may_read_its_account_is_told_of_it() -> None:
+    verdict = await Desk(account=the_account(type="Trial")).twilio.test(BY_KEY)
+    assert isinstance(verdict, Accepted)
+    assert ("Acme", 1) == (verdict.account, len(verdict.warnings))
+    verdict = await Desk(account=the_account(status="suspended")).twilio.test(BY_KEY)
+    assert isinstance(verdict, Refused)
+    assert verdict.kind is AccountSuspended
 
 
 async def test_of_both_each_is_tried() -> None:
     desk = Desk()
-    assert Accepted() == await desk.twilio.test(BY_BOTH)
+    assert Accepted(account="Acme") == await desk.twilio.test(BY_BOTH)
     token, key = (httpx.BasicAuth(*pair)._auth_header for pair in ((SID, TOKEN), (KEY_SID, KEY_SECRET)))
     assert [token, key] == [request.headers["Authorization"] for request in desk.requests]
 
 
 async def test_a_trial_account_is_told_its_limit() -> None:
-    verdict = await Desk(account=account(type="Trial")).twilio.test(BY_TOKEN)
+    verdict = await Desk(account=the_account(type="Trial")).twilio.test(BY_TOKEN)
     assert isinstance(verdict, Accepted)
     assert 1 == len(verdict.warnings)
     assert "trial" in verdict.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("Acme\x00\u202e Ltd\n", "Acme Ltd"), ("x" * 65, "x" * 64), (None, ""), (7, "")]
+)
+async def test_the_accounts_name_is_shown_as_far_as_it_can_be(name: object, shown: str) -> None:
+    assert Accepted(account=shown) == await Desk(account=the_account(friendly_name=name)).twilio.test(BY_TOKEN)
+
+
 async def test_a_subaccount_is_as_good_as_any() -> None:
-    assert Accepted() == await Desk(account=account(owner_account_sid="AC" + "9" * 32)).twilio.test(BY_TOKEN)
+    assert Accepted(account="Acme") == await Desk(account=the_account(owner_account_sid="AC" + "9" * 32)).twilio.test(
+        BY_TOKEN
+    )
 
 
 @pytest.mark.parametrize("status", ["suspended", "closed"])
 async def test_an_account_that_is_not_active(status: str) -> None:
-    verdict = await Desk(account=account(status=status)).twilio.test(BY_TOKEN)
+    verdict = await Desk(account=the_account(status=status)).twilio.test(BY_TOKEN)
     assert isinstance(verdict, Refused)
     assert (AccountSuspended, "accountSid") == (verdict.kind, verdict.field)
     assert status in verdict.sentence
@@ -151,6 +178,11 @@ ROWS: list[tuple[httpx.Response, type[ProviderRefused], str]] = [
     (said(404, 20404, "The requested resource was not found"), ProviderResourceMissing, "accountSid"),
     (said(400, 21452, "Invalid PhoneNumber"), ProviderValidation, ""),
     (said(422, None, "Unprocessable"), ProviderValidation, ""),
+    (problem(400, 21452, "The phone number is malformed."), ProviderValidation, ""),
+    (problem(401, 20003, "Authenticate"), InvalidCredentials, "password"),
+    (problem(403, 20008, "Not for test credentials."), WrongCredentialType, "password"),
+    (problem(404, 20404, "Not found."), ProviderResourceMissing, "accountSid"),
+    (said(409, 20409, "Conflict"), ProviderConflict, ""),
 ]
 
 
@@ -168,7 +200,7 @@ async def test_a_definite_no_about_the_account(
 async def test_a_definite_no_about_the_numbers(
     credential: TwilioCredential, password: str, response: httpx.Response, kind: type[ProviderRefused], field: str
 ) -> None:
-    verdict = await Desk(numbers=response).twilio.test(credential)
+    verdict = await Desk(account=the_account(), numbers=response).twilio.test(credential)
     assert isinstance(verdict, Refused)
     assert (kind, field.replace("password", password)) == (verdict.kind, verdict.field)
 
@@ -202,7 +234,9 @@ UNCLEAR: list[tuple[httpx.Response, type[ProviderUnreachable]]] = [
     (httpx.Response(403, json=["x"]), ProviderUnknownAnswer),
     (said(401, 99999), ProviderUnknownAnswer),
     (said(401, "20003"), ProviderUnknownAnswer),
-    (said(409, 20409), ProviderUnknownAnswer),
+    (said(418, 20418), ProviderUnknownAnswer),
+    (problem(429, 20429, "Slow down."), RateLimited),
+    (problem(503, 20503, "Away."), ProviderUnavailable),
     (httpx.Response(307, headers={"Location": "https://x.test/"}), ProviderUnknownAnswer),
     (httpx.Response(200, json=[]), ProviderUnknownAnswer),
     (httpx.Response(200, json={"status": "sleeping"}), ProviderUnknownAnswer),
@@ -239,7 +273,7 @@ async def test_a_number_that_is_not_owned_exactly(numbers: list[Any]) -> None:
 
 async def test_the_exact_number_is_found_among_others() -> None:
     others = [{**OWNED, "phone_number": "+141555501001"}, OWNED]
-    assert Accepted() == await Desk(numbers=others).twilio.test(BY_TOKEN)
+    assert Accepted(account="Acme") == await Desk(numbers=others).twilio.test(BY_TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +298,7 @@ async def test_what_stands_in_the_way_of_an_owned_number_is_a_warning(
 
 
 async def test_warnings_of_account_and_number_come_together() -> None:
-    desk = Desk(account=account(type="Trial"), numbers=[{**OWNED, "trunk_sid": "TK1"}])
+    desk = Desk(account=the_account(type="Trial"), numbers=[{**OWNED, "trunk_sid": "TK1"}])
     verdict = await desk.twilio.test(BY_TOKEN)
     assert isinstance(verdict, Accepted)
     assert 2 == len(verdict.warnings)
@@ -282,22 +316,28 @@ async def pass_no_checkpoint(step: str) -> None:
     [
         ("", [OWNED], ["account", "voice"]),
         (NUMBER, [OWNED], ["account", "voice"]),
-        (WHATSAPP, [{**OWNED, "phone_number": WHATSAPP}], ["account", "voice", "whatsapp"]),
-        (WHATSAPP, [{**OWNED, "phone_number": f"{WHATSAPP}0"}], ["account", "voice"]),
-        (WHATSAPP, [], ["account", "voice"]),
+        (WHATSAPP, [OWNED, {**OWNED, "sid": "PN2", "phone_number": WHATSAPP}], ["account", "voice", "whatsapp"]),
+        (WHATSAPP, [OWNED, {**OWNED, "sid": "PN2", "phone_number": f"{WHATSAPP}0"}], ["account", "voice"]),
     ],
 )
 async def test_the_account_and_the_numbers_it_owns_are_registered(
     whatsapp: str, owned: list[Any], roles: list[str]
 ) -> None:
     credential = replace(BY_TOKEN, whatsapp_number=whatsapp)
-    resources = await Desk(numbers=owned).twilio.provision("acme", credential, known=(), checkpoint=pass_no_checkpoint)
+    made = await Desk(numbers=owned).twilio.provision("acme", credential, known=(), checkpoint=pass_no_checkpoint)
     known = [
         Resource(ResourceKind.TWILIO_ACCOUNT, SID, "account"),
         Resource(ResourceKind.PHONE_NUMBER, NUMBER, "voice"),
         Resource(ResourceKind.PHONE_NUMBER, WHATSAPP, "whatsapp"),
     ]
-    assert [resource for resource in known if resource.role in roles] == list(resources)
+    assert [resource for resource in known if resource.role in roles] == list(made.resources)
+    assert () == made.warnings
+
+
+async def test_a_number_that_was_sold_meanwhile_ends_the_provisioning() -> None:
+    with pytest.raises(ProviderResourceMissing) as caught:
+        await Desk(numbers=[]).twilio.provision("acme", BY_TOKEN, known=(), checkpoint=pass_no_checkpoint)
+    assert {"phoneNumber"} == set(caught.value.fields)
 
 
 async def test_a_refusal_while_the_whatsapp_number_is_looked_for_ends_the_provisioning() -> None:
@@ -320,10 +360,12 @@ async def test_a_refusal_of_the_look_for_the_whatsapp_number_is_the_verdict() ->
     answers = iter([httpx.Response(200, json={"incoming_phone_numbers": [OWNED]}), said(401, 20003)])
 
     def handle(request: httpx.Request) -> httpx.Response:
-        return next(answers) if "IncomingPhoneNumbers" in request.url.path else account()
+        return next(answers) if "IncomingPhoneNumbers" in request.url.path else the_account()
 
     outbound = Outbound(new_client(httpx.MockTransport(handle)), sleep=no_sleep)
-    verdict = await Twilio(outbound, url="https://twilio.test").test(replace(BY_TOKEN, whatsapp_number=WHATSAPP))
+    verdict = await Twilio(outbound, url="https://twilio.test", accounts_url="https://accounts.test").test(
+        replace(BY_TOKEN, whatsapp_number=WHATSAPP)
+    )
     assert isinstance(verdict, Refused)
     assert InvalidCredentials is verdict.kind
 
@@ -332,7 +374,7 @@ async def test_nothing_is_chosen_in_the_customers_stead() -> None:
     async def newest() -> None:
         raise AssertionError
 
-    assert await Desk().twilio.complete(BY_TOKEN, newest) is BY_TOKEN
+    assert await Desk().twilio.complete("acme", BY_TOKEN, newest) is BY_TOKEN
 
 
 def test_pasted_fields_are_trimmed() -> None:
@@ -355,6 +397,13 @@ def test_pasted_fields_are_trimmed() -> None:
         ({"account_sid": SID.replace("AC", "ac")}, {"accountSid"}),
         ({"account_sid": KEY_SID}, {"accountSid"}),
         ({"account_sid": TOKEN, "auth_token": Secret(SID)}, {"accountSid", "authToken"}),
+        ({"account_sid": TOKEN}, {"accountSid"}),
+        ({"auth_token": Secret(SID)}, {"authToken"}),
+        ({"auth_token": Secret(KEY_SID)}, {"authToken"}),
+        ({"api_key_sid": KEY_SECRET, "api_key_secret": Secret(KEY_SID)}, {"apiKeySid", "apiKeySecret"}),
+        ({"webhook_shared_key": Secret("two words")}, {"webhookSharedKey"}),
+        ({"webhook_shared_key": Secret("k"), "webhook_algorithm": "HMAC_MD5"}, {"webhookAlgorithm"}),
+        ({"webhook_algorithm": "HMAC_MD5"}, {"webhookAlgorithm"}),
         ({"auth_token": Secret("")}, {"authToken"}),
         ({"auth_token": Secret("two words")}, {"authToken"}),
         ({"auth_token": Secret("x" * 257)}, {"authToken"}),
@@ -381,6 +430,42 @@ def test_a_swapped_pair_is_recognised() -> None:
     with pytest.raises(InvalidRequest) as caught:
         Desk().twilio.normalise(replace(BY_TOKEN, account_sid=TOKEN, auth_token=Secret(SID)))
     assert all("swapped" in sentence and "starts with AC" in sentence for sentence in caught.value.fields.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"account_sid": TOKEN}, "looks like an Auth Token"),
+        ({"auth_token": Secret(SID)}, "This is an Account SID"),
+        ({"auth_token": Secret(KEY_SID)}, "SID of an API key"),
+        ({"api_key_sid": KEY_SECRET, "api_key_secret": Secret(KEY_SID)}, "look swapped: the SID starts with SK"),
+    ],
+)
+def test_what_stands_in_the_wrong_field_is_recognised(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Desk().twilio.normalise(replace(BY_BOTH, **changes))
+    assert all(words in sentence for sentence in caught.value.fields.values())
+
+
+@pytest.mark.parametrize(
+    ("shared_key", "algorithm", "meant"),
+    [
+        ("shared-key", "", "HMAC_SHA256"),
+        ("shared-key", " hmac_sha1 ", "HMAC_SHA1"),
+        ("shared-key", "HMAC_SHA256", "HMAC_SHA256"),
+        ("", "HMAC_SHA1", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_shared_key_has_an_algorithm_and_nothing_else_has(shared_key: str, algorithm: str, meant: str) -> None:
+    typed = replace(BY_TOKEN, webhook_shared_key=Secret(f" {shared_key} "), webhook_algorithm=algorithm)
+    normalised = Desk().twilio.normalise(typed)
+    assert (Secret(shared_key), meant) == (normalised.webhook_shared_key, normalised.webhook_algorithm)
+
+
+def test_webhooks_to_put_back_cannot_be_typed_in() -> None:
+    typed = replace(BY_TOKEN, saved_webhooks=(TwilioWebhook(number_sid="PN1"),))
+    assert () == Desk().twilio.normalise(typed).saved_webhooks
 
 
 def test_an_api_keys_sid_given_as_the_accounts_is_recognised() -> None:

@@ -18,7 +18,9 @@ from tenantvault.errors import (
     InternalError,
     InvalidCredentials,
     InvalidRequest,
+    ProviderConflict,
     ProviderRefused,
+    ProviderResourceMissing,
     ProviderUnavailable,
     ProviderUnknownAnswer,
     ProviderUnreachable,
@@ -51,8 +53,16 @@ def unasked(request: httpx.Request) -> httpx.Response:
     raise AssertionError(request.url.path)
 
 
-def credential(api_key: str = KEY, *, webhook_secret: str = "", region: str = "us") -> VapiCredential:
-    return VapiCredential(api_key=Secret(api_key), webhook_secret=Secret(webhook_secret), region=region)
+def credential(
+    api_key: str = KEY, *, webhook_secret: str = "", region: str = "us", scheme: str = "header", held: str = ""
+) -> VapiCredential:
+    return VapiCredential(
+        api_key=Secret(api_key),
+        webhook_secret=Secret(webhook_secret),
+        region=region,
+        webhook_scheme=scheme,
+        webhook_credential_id=held,
+    )
 
 
 def nest(status: int, message: object = "No.", error: str = "Error") -> httpx.Response:
@@ -75,6 +85,8 @@ async def test_a_page_of_assistants_is_a_yes(page: list[object]) -> None:
         (nest(400, "limit must be a number"), ProviderValidation, ""),
         (nest(400, ["property x should not exist", "limit must be a number"]), ProviderValidation, ""),
         (nest(422), ProviderValidation, ""),
+        (nest(404), ProviderResourceMissing, ""),
+        (nest(409), ProviderConflict, ""),
     ],
 )
 async def test_a_definite_no(response: httpx.Response, kind: type[ProviderRefused], field: str) -> None:
@@ -86,8 +98,7 @@ async def test_a_definite_no(response: httpx.Response, kind: type[ProviderRefuse
 @pytest.mark.parametrize(
     ("response", "error"),
     [
-        (nest(404), ProviderUnknownAnswer),
-        (nest(409), ProviderUnknownAnswer),
+        (nest(405), ProviderUnknownAnswer),
         (nest(418), ProviderUnknownAnswer),
         (nest(408), ProviderUnavailable),
         (nest(429, "Rate limit exceeded"), RateLimited),
@@ -214,6 +225,51 @@ def test_what_is_no_webhook_secret(secret: str) -> None:
     assert {"webhookSecret"} == set(caught.value.fields)
 
 
+HELD = "4fc1f6ad-1c35-4d0b-9d0f-6a8f1d3f0b11"
+HMAC = ("hmac-sha256", "hmac-sha512", "hmac-sha1")
+
+
+@pytest.mark.parametrize("scheme", HMAC)
+def test_an_hmac_scheme_stays_with_its_credential(scheme: str) -> None:
+    typed = credential(webhook_secret="hook-secret", scheme=f" {scheme.upper()} ", held=f'"{HELD}"')
+    meant = credential(webhook_secret="hook-secret", scheme=scheme, held=HELD)
+    assert meant == vapi(unasked).normalise(typed)
+
+
+@pytest.mark.parametrize("scheme", HMAC)
+@pytest.mark.parametrize("held", ["", "x", f"{HELD}0", HELD.replace("-", "")])
+def test_an_hmac_scheme_needs_the_credential_that_vapi_keeps(scheme: str, held: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        vapi(unasked).normalise(credential(webhook_secret="hook-secret", scheme=scheme, held=held))
+    assert {"webhookCredentialId"} == set(caught.value.fields)
+
+
+@pytest.mark.parametrize("scheme", HMAC)
+def test_an_hmac_scheme_needs_its_secret(scheme: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        vapi(unasked).normalise(credential(scheme=scheme, held=HELD))
+    assert {"webhookSecret"} == set(caught.value.fields)
+
+
+@pytest.mark.parametrize("scheme", ["header", "bearer"])
+def test_a_scheme_without_a_signature_takes_no_credential_of_vapis(scheme: str) -> None:
+    assert credential(scheme=scheme) == vapi(unasked).normalise(credential(scheme=scheme))
+    with pytest.raises(InvalidRequest) as caught:
+        vapi(unasked).normalise(credential(scheme=scheme, held=HELD))
+    assert {"webhookCredentialId"} == set(caught.value.fields)
+
+
+@pytest.mark.parametrize("scheme", ["hmac", "hmac-md5", "none", "x-vapi-signature"])
+def test_another_scheme_is_refused(scheme: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        vapi(unasked).normalise(credential(scheme=scheme))
+    assert {"webhookScheme"} == set(caught.value.fields)
+
+
+def test_the_scheme_is_the_header_unless_said() -> None:
+    assert credential() == vapi(unasked).normalise(credential(scheme=""))
+
+
 @given(st.text(), st.text(), st.text())
 def test_a_credential_is_either_usable_or_refused_by_field(key: str, secret: str, region: str) -> None:
     typed = credential(key, webhook_secret=secret, region=region)
@@ -237,7 +293,7 @@ async def test_a_webhook_secret_of_the_customer_stays_and_nothing_is_read() -> N
         raise AssertionError
 
     given_one = credential(webhook_secret="customers-own")
-    assert given_one == await vapi(unasked).complete(given_one, newest)
+    assert given_one == await vapi(unasked).complete("acme", given_one, newest)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +313,7 @@ async def test_a_webhook_secret_left_open_is_that_of_before_or_made_up(
     async def newest() -> VapiCredential | TwilioCredential | None:
         return before
 
-    assert credential(webhook_secret=secret) == await vapi(unasked).complete(credential(), newest)
+    assert credential(webhook_secret=secret) == await vapi(unasked).complete("acme", credential(), newest)
 
 
 async def test_a_webhook_secret_is_32_random_bytes() -> None:
@@ -266,6 +322,6 @@ async def test_a_webhook_secret_is_32_random_bytes() -> None:
 
     outbound = Outbound(new_client(httpx.MockTransport(unasked)))
     provider = Vapi(outbound, urls=URLS, webhook_url="https://hooks.test/vapi")
-    made = {(await provider.complete(credential(), newest)).webhook_secret.reveal() for _ in range(8)}
+    made = {(await provider.complete("acme", credential(), newest)).webhook_secret.reveal() for _ in range(8)}
     assert 8 == len(made)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", secret) for secret in made)

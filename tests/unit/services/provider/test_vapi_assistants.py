@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.sandbox.vapi_assistant import problems
 from services.provider.outbound import AnswerTooLarge, Outbound, new_client
 from services.provider.provider import MayComeAbout
 from services.provider.providers.vapi import Vapi
-from services.provider.providers.vapi.templates import assistant
+from services.provider.providers.vapi.body import assistant
+from services.provider.providers.vapi.templates import standard
 from tenantvault.credentials import Resource, ResourceKind, VapiCredential
 from tenantvault.errors import (
     InvalidCredentials,
+    ProviderConflict,
     ProviderRefused,
     ProviderUnavailable,
     ProviderUnknownAnswer,
@@ -37,9 +41,14 @@ from tests.unit.services.provider.fake_vapi import (
 
 WEBHOOK = "https://hooks.test/vapi"
 CREDENTIAL = VapiCredential(api_key=Secret(KEY), webhook_secret=Secret("hook-secret-1"))
-SPEC = {
-    role: assistant("acme", role, url=WEBHOOK, secret=CREDENTIAL.webhook_secret) for role in ("inbound", "outbound")
-}
+
+
+def spec(org_id: str, role: str, *, url: str = WEBHOOK, secret: str = "hook-secret-1") -> dict[str, Any]:
+    credential = replace(CREDENTIAL, webhook_secret=Secret(secret))
+    return assistant(org_id, role, url=url, credential=credential, templates=standard())
+
+
+SPEC = {role: spec("acme", role) for role in ("inbound", "outbound")}
 
 
 class Desk:
@@ -56,9 +65,16 @@ class Desk:
     async def provision(
         self, *known: Resource, org_id: str = "acme", credential: VapiCredential = CREDENTIAL
     ) -> dict[str, str]:
-        resources = await self.vapi.provision(org_id, credential, known=known, checkpoint=self._checkpoint)
-        assert all(resource.kind is ResourceKind.VAPI_ASSISTANT for resource in resources)
-        return {resource.role: resource.resource_id for resource in resources}
+        made = await self.vapi.provision(org_id, credential, known=known, checkpoint=self._checkpoint)
+        assert all(resource.kind is ResourceKind.VAPI_ASSISTANT for resource in made.resources)
+        assert () == made.warnings
+        return {resource.role: resource.resource_id for resource in made.resources}
+
+    async def inspect(self, *known: Resource) -> tuple[str, ...]:
+        return await self.vapi.inspect("acme", CREDENTIAL, known=known)
+
+    async def release(self, *known: Resource) -> tuple[str, ...]:
+        return await self.vapi.release("acme", CREDENTIAL, known=known)
 
     async def _pass(self, seconds: float) -> None:
         del seconds
@@ -309,7 +325,8 @@ async def test_an_answer_without_an_id_counts_as_lost(fake: FakeVapi, desk: Desk
         (401, InvalidCredentials, 0),
         (400, ProviderValidation, 0),
         (429, RateLimited, 0),
-        (409, MayComeAbout, 3),
+        (409, ProviderConflict, 0),
+        (418, MayComeAbout, 3),
     ],
 )
 async def test_a_create_that_is_refused_is_not_looked_for(
@@ -358,7 +375,7 @@ async def test_the_assistants_differ_in_what_they_say(fake: FakeVapi, desk: Desk
 
 @given(org_id=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True), role=st.sampled_from(["inbound", "outbound"]))
 def test_a_body_keeps_to_the_vendors_limits(org_id: str, role: str) -> None:
-    body = assistant(org_id, role, url=WEBHOOK, secret=Secret("hook-secret-1"))
+    body = spec(org_id, role)
     assert len(body["name"]) <= 40
     assert 10 <= body.get("maxDurationSeconds", 600) <= 43200
     assert {"url": WEBHOOK, "timeoutSeconds": 20, "headers": {"X-Vapi-Secret": "hook-secret-1"}} == body["server"]
@@ -375,19 +392,140 @@ def test_a_body_keeps_to_the_vendors_limits(org_id: str, role: str) -> None:
 
 def test_orgs_whose_names_begin_alike_get_different_names() -> None:
     long = "a" * 40
-    bodies = [assistant(org_id, "inbound", url=WEBHOOK, secret=Secret("s")) for org_id in (long, long + "b")]
+    bodies = [spec(org_id, "inbound") for org_id in (long, long + "b")]
     assert bodies[0]["name"] != bodies[1]["name"]
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        assistant("acme", "inbound", url=f"{WEBHOOK}/2", secret=CREDENTIAL.webhook_secret),
-        assistant("acme", "inbound", url=WEBHOOK, secret=Secret("hook-secret-2")),
-        assistant("acme", "outbound", url=WEBHOOK, secret=CREDENTIAL.webhook_secret),
+        spec("acme", "inbound", url=f"{WEBHOOK}/2"),
+        spec("acme", "inbound", secret="hook-secret-2"),
+        spec("acme", "outbound"),
     ],
 )
 def test_the_hash_changes_with_the_spec(other: dict[str, Any]) -> None:
-    same = assistant("acme", "inbound", url=WEBHOOK, secret=CREDENTIAL.webhook_secret)
-    assert SPEC["inbound"]["metadata"]["spec_hash"] == same["metadata"]["spec_hash"]
-    assert other["metadata"]["spec_hash"] != same["metadata"]["spec_hash"]
+    assert SPEC["inbound"]["metadata"]["spec_hash"] == spec("acme", "inbound")["metadata"]["spec_hash"]
+    assert other["metadata"]["spec_hash"] != SPEC["inbound"]["metadata"]["spec_hash"]
+
+
+HELD = "4fc1f6ad-1c35-4d0b-9d0f-6a8f1d3f0b11"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "proof"),
+    [
+        ("header", {"headers": {"X-Vapi-Secret": "hook-secret-1"}}),
+        ("bearer", {"headers": {"Authorization": "Bearer hook-secret-1"}}),
+        ("hmac-sha256", {"credentialId": HELD}),
+        ("hmac-sha512", {"credentialId": HELD}),
+        ("hmac-sha1", {"credentialId": HELD}),
+    ],
+)
+async def test_the_webhooks_prove_themselves_by_the_scheme(
+    fake: FakeVapi, desk: Desk, scheme: str, proof: dict[str, Any]
+) -> None:
+    await desk.provision(credential=replace(CREDENTIAL, webhook_scheme=scheme, webhook_credential_id=HELD))
+    assert [{"url": WEBHOOK, "timeoutSeconds": 20, **proof}] * 2 == [each["server"] for each in fake.assistants]
+    assert ("hook-secret-1" in json.dumps(fake.assistants)) == ("headers" in proof)
+    assert [] == [
+        problem for request in fake.requests if request.content for problem in problems(json.loads(request.content))
+    ]
+
+
+async def test_what_is_there_as_it_was_made_is_not_worth_a_word(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.requests.clear()
+    assert () == await desk.inspect(*known)
+    assert ["GET", "GET"] == [request.method for request in fake.requests]
+
+
+async def test_nothing_on_record_is_nothing_to_look_at(fake: FakeVapi, desk: Desk) -> None:
+    assert () == await desk.inspect(Resource(ResourceKind.PHONE_NUMBER, "+14155550100", "inbound"))
+    assert [] == fake.requests
+
+
+async def test_a_deleted_assistant_is_told(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    del fake.assistants[0]
+    (sentence,) = await desk.inspect(*known)
+    assert "inbound assistant was deleted" in sentence
+    assert "reconnect" in sentence
+
+
+async def test_an_assistant_without_our_mark_is_told(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.assistants[1]["metadata"] = {}
+    (sentence,) = await desk.inspect(*known)
+    assert "outbound assistant lost its mark" in sentence
+
+
+@pytest.mark.parametrize("server", [{"url": "https://elsewhere.test"}, {}, None, "x"])
+async def test_webhooks_that_go_elsewhere_are_told(fake: FakeVapi, desk: Desk, server: object) -> None:
+    known = on_record(await desk.provision())
+    fake.assistants[0]["server"] = server
+    (sentence,) = await desk.inspect(*known)
+    assert "inbound assistant sends its webhooks elsewhere" in sentence
+    assert WEBHOOK in sentence
+
+
+async def test_a_look_that_is_refused_says_why(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.faults["GET"] = deque([lambda *_: httpx.Response(401, json={"message": "Invalid Key."})])
+    (sentence,) = await desk.inspect(*known)
+    assert "does not recognise" in sentence
+
+
+async def test_a_look_without_an_answer_is_no_finding(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.faults["GET"] = deque([failed_before] * 3)
+    with pytest.raises(ProviderUnavailable):
+        await desk.inspect(*known)
+
+
+async def test_a_release_deletes_what_is_ours_and_nothing_else(fake: FakeVapi, desk: Desk) -> None:
+    globex = await desk.provision(org_id="globex")
+    await desk.provision()
+    fake.add(tenant="acme", role="inbound")
+    own = fake.add(tenant="acme", role="inbound", managed_by="the customer")
+    assert () == await desk.release()
+    assert [*globex.values(), own["id"]] == [each["id"] for each in fake.assistants]
+    assert () == await desk.release()
+
+
+async def test_an_assistant_that_a_phone_number_uses_stays_and_is_told(fake: FakeVapi, desk: Desk) -> None:
+    ids = await desk.provision()
+    fake.pinned.add(ids["inbound"])
+    (sentence,) = await desk.release(*on_record(ids))
+    assert "The inbound assistant is in use by a phone number at Vapi: remove it there." == sentence
+    assert [ids["inbound"]] == [each["id"] for each in fake.assistants]
+
+
+async def test_an_assistant_that_is_gone_meanwhile_is_none_to_delete(fake: FakeVapi, desk: Desk) -> None:
+    await desk.provision()
+    fake.faults["DELETE"] = deque([lambda *_: httpx.Response(404, json={"message": "Not Found"})])
+    assert () == await desk.release()
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after, failed_before, failed_after])
+async def test_a_deletion_without_an_answer_does_not_hold_up_the_other(
+    fake: FakeVapi, desk: Desk, fault: Fault
+) -> None:
+    ids = await desk.provision()
+    fake.faults["DELETE"] = deque([fault])
+    (sentence,) = await desk.release()
+    assert "did not confirm" in sentence
+    assert "outbound" in sentence
+    assert ids["inbound"] not in [each["id"] for each in fake.assistants]
+    assert () == await desk.release()
+    assert [] == fake.assistants
+
+
+async def test_a_release_that_is_refused_says_what_is_left(fake: FakeVapi, desk: Desk) -> None:
+    await desk.provision()
+    fake.faults["DELETE"] = deque([lambda *_: httpx.Response(403, json={"message": "No."})])
+    (sentence,) = await desk.release()
+    assert "delete it there" in sentence
+    fake.faults["GET"] = deque([lambda *_: httpx.Response(401, json={"message": "Invalid Key."})])
+    (sentence,) = await desk.release()
+    assert "delete the ones of this connection there" in sentence

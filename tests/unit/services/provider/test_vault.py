@@ -1,3 +1,5 @@
+import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -5,19 +7,31 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from services.provider.integration import Integration, State
+from services.provider.provider import Refused
 from services.provider.vault import GrpcVault
+from services.provider.work import Done, DueWork, ScheduledWork, Task
 from services.rpc import middleware
 from services.rpc.server import NotReady
 from tenantvault._status import to_status
-from tenantvault.credentials import Provider, Resource, ResourceKind, TwilioCredential, VapiCredential
+from tenantvault.credentials import (
+    GoogleCalendarCredential,
+    Provider,
+    Resource,
+    ResourceKind,
+    TwilioCredential,
+    VapiCredential,
+)
 from tenantvault.errors import (
     CredentialNotFound,
     CredentialUnreadable,
+    InvalidCredentials,
     LeaseHeld,
+    OAuthStateInvalid,
     PermissionDenied,
     TenantVaultError,
     VaultUnavailable,
@@ -41,6 +55,9 @@ INTEGRATION = Integration(
     last_verified_at=MOMENT,
     verification_error="No.",
     connected_at=MOMENT,
+    warnings=("Mind the gap.",),
+    account="ada@example.com",
+    verification_reason="INVALID_CREDENTIALS",
 )
 
 
@@ -53,6 +70,9 @@ def integration_pb() -> pb.Integration:
         hint="••••6789",
         resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="a-1", role="inbound")],
         verification_error="No.",
+        warnings=["Mind the gap."],
+        account="ada@example.com",
+        verification_reason="INVALID_CREDENTIALS",
     )
     message.last_verified_at.FromDatetime(MOMENT)
     message.connected_at.FromDatetime(MOMENT)
@@ -172,10 +192,31 @@ async def test_a_credential_is_put(
     assert kind == request.credential.WhichOneof("kind")
 
 
-async def test_resources_are_registered_under_the_lease(channel: FakeChannel, vault: GrpcVault) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (None, None),
+        ([], store.Schedule()),
+        (
+            [ScheduledWork(Task.VERIFY, 60.0)],
+            store.Schedule(work=[store.ScheduledWork(task=store.TASK_VERIFY, due_in=Duration(seconds=60))]),
+        ),
+    ],
+)
+async def test_resources_are_registered_under_the_lease(
+    channel: FakeChannel, vault: GrpcVault, schedule: list[ScheduledWork] | None, message: store.Schedule | None
+) -> None:
     channel.answers["RegisterResources"] = store.RegisterResourcesResponse(integration=integration_pb())
     integration = await vault.register(
-        "acme", Provider.VAPI, version=2, resources=(ASSISTANT,), lease_owner="me", on_behalf_of="ada"
+        "acme",
+        Provider.VAPI,
+        version=2,
+        resources=(ASSISTANT,),
+        warnings=("Mind the gap.",),
+        account="ada@example.com",
+        schedule=schedule,
+        lease_owner="me",
+        on_behalf_of="ada",
     )
     assert INTEGRATION == integration
     assert (
@@ -185,22 +226,36 @@ async def test_resources_are_registered_under_the_lease(channel: FakeChannel, va
             version=2,
             resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="a-1", role="inbound")],
             lease_owner="me",
+            warnings=["Mind the gap."],
+            account="ada@example.com",
+            schedule=message,
             origin=store.Origin(on_behalf_of="ada"),
         )
         == channel.asked[0][1]
     )
 
 
-async def test_a_verification_is_recorded(channel: FakeChannel, vault: GrpcVault) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "error", "reason"),
+    [(None, "", ""), (Refused(InvalidCredentials, "No.", "apiKey"), "No.", "INVALID_CREDENTIALS")],
+)
+async def test_a_verification_is_recorded(
+    channel: FakeChannel, vault: GrpcVault, refusal: Refused | None, error: str, reason: str
+) -> None:
     channel.answers["RecordVerification"] = store.RecordVerificationResponse(integration=integration_pb())
-    integration = await vault.record_verification("acme", Provider.VAPI, version=1, error="No.", on_behalf_of="ada")
+    integration = await vault.record_verification(
+        "acme", Provider.VAPI, version=1, refusal=refusal, warnings=("Hm.",), account="a@b.c", on_behalf_of="ada"
+    )
     assert INTEGRATION == integration
     assert (
         store.RecordVerificationRequest(
             org_id="acme",
             provider=pb.PROVIDER_VAPI,
             version=1,
-            error="No.",
+            error=error,
+            reason=reason,
+            warnings=["Hm."],
+            account="a@b.c",
             origin=store.Origin(on_behalf_of="ada"),
         )
         == channel.asked[0][1]
@@ -217,6 +272,83 @@ async def test_disconnect_and_reconnect(channel: FakeChannel, vault: GrpcVault) 
         store.DisconnectRequest(org_id="acme", provider=pb.PROVIDER_VAPI, origin=origin),
         store.ReconnectRequest(org_id="acme", provider=pb.PROVIDER_VAPI, origin=origin),
     ] == [request for _, request in channel.asked]
+
+
+async def test_a_token_is_refreshed_under_the_lease(channel: FakeChannel, vault: GrpcVault) -> None:
+    channel.answers["RefreshCredential"] = store.RefreshCredentialResponse()
+    token = GoogleCalendarCredential(
+        refresh_token=Secret("r"), access_token=Secret("a"), expires_at=MOMENT, scopes=("calendar",)
+    )
+    await vault.refresh("acme", token, version=3, lease_owner="me", on_behalf_of="ada")
+    (_, request) = channel.asked[0]
+    assert ("acme", 3, "me", "ada") == (
+        request.org_id,
+        request.version,
+        request.lease_owner,
+        request.origin.on_behalf_of,
+    )
+    assert "a" == request.credential.google_calendar.access_token
+
+
+async def test_a_version_is_gone_back_to_or_destroyed(channel: FakeChannel, vault: GrpcVault) -> None:
+    channel.answers["RollBackCredential"] = store.RollBackCredentialResponse(integration=integration_pb())
+    channel.answers["DestroyVersion"] = store.DestroyVersionResponse()
+    origin = store.Origin(on_behalf_of="ada")
+    assert INTEGRATION == await vault.roll_back(
+        "acme", Provider.VAPI, version=1, expected_version=2, on_behalf_of="ada"
+    )
+    await vault.destroy("acme", Provider.VAPI, version=2, on_behalf_of="ada")
+    assert [
+        store.RollBackCredentialRequest(
+            org_id="acme", provider=pb.PROVIDER_VAPI, version=1, expected_version=2, origin=origin
+        ),
+        store.DestroyVersionRequest(org_id="acme", provider=pb.PROVIDER_VAPI, version=2, origin=origin),
+    ] == [request for _, request in channel.asked]
+
+
+async def test_a_state_is_kept_and_used(channel: FakeChannel, vault: GrpcVault) -> None:
+    channel.answers["KeepOAuthState"] = store.KeepOAuthStateResponse()
+    channel.answers["UseOAuthState"] = failed(OAuthStateInvalid())
+    google = Provider.GOOGLE_CALENDAR
+    await vault.keep_state("acme", google, state_hash=b"s", binding=b"b", seconds=600.0)
+    with pytest.raises(OAuthStateInvalid):
+        await vault.use_state("acme", google, state_hash=b"s", binding=b"b")
+    named = {"org_id": "acme", "provider": pb.PROVIDER_GOOGLE_CALENDAR, "state_hash": b"s", "binding": b"b"}
+    assert [
+        store.KeepOAuthStateRequest(**named, duration=Duration(seconds=600)),  # type: ignore[arg-type]
+        store.UseOAuthStateRequest(**named),  # type: ignore[arg-type]
+    ] == [request for _, request in channel.asked]
+
+
+async def test_work_is_taken_noted_and_given_back(channel: FakeChannel, vault: GrpcVault) -> None:
+    due = store.DueWork(org_id="acme", provider=pb.PROVIDER_RESEND, task=store.TASK_ROTATE, attempts=1, progress="half")
+    strange = store.DueWork(org_id="acme", provider=pb.PROVIDER_RESEND)
+    channel.answers["ClaimDueWork"] = store.ClaimDueWorkResponse(work=[due, strange])
+    channel.answers["KeepProgress"] = store.KeepProgressResponse()
+    channel.answers["FinishWork"] = store.FinishWorkResponse()
+    (work,) = await vault.claim(owner="me", seconds=180.0, at_most=8)
+    assert work == DueWork(org_id="acme", provider=Provider.RESEND, task=Task.ROTATE, attempts=1, progress="half")
+    await vault.keep_progress(work, owner="me", progress="further")
+    await vault.finish(work, owner="me", done=Done(60.0, failed=True, progress="further", by_hand=True))
+    named = {"org_id": "acme", "provider": pb.PROVIDER_RESEND, "task": store.TASK_ROTATE, "owner": "me"}
+    assert [
+        store.ClaimDueWorkRequest(owner="me", duration=Duration(seconds=180), max_items=8),
+        store.KeepProgressRequest(**named, progress="further"),  # type: ignore[arg-type]
+        store.FinishWorkRequest(
+            **named,  # type: ignore[arg-type]
+            due_in=Duration(seconds=60),
+            failed=True,
+            progress="further",
+            by_hand=True,
+        ),
+    ] == [request for _, request in channel.asked]
+
+
+async def test_in_the_background_no_request_id_goes_along(channel: FakeChannel, vault: GrpcVault) -> None:
+    channel.answers["ClaimDueWork"] = store.ClaimDueWorkResponse()
+    empty = contextvars.Context()
+    await asyncio.create_task(vault.claim(owner="me", seconds=1.0, at_most=1), context=empty)
+    assert [{"timeout": 5.0, "metadata": None}] == channel.options
 
 
 async def test_leases_are_taken_and_given_back(channel: FakeChannel, vault: GrpcVault) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.vault.cache import AlwaysFresh, Freshness
-from services.vault.credential import Integration, OrgState, Origin, Plaintext, Resource, State, VersionState
+from services.vault.credential import Facts, Integration, OrgState, Origin, Plaintext, Resource, State, VersionState
 from services.vault.keeper import Decide, Vaults
 from services.vault.keyring import Keyring
 from services.vault.local_key import LocalKey
@@ -22,6 +22,7 @@ from tenantvault.errors import (
     CredentialNotFound,
     CredentialUnreadable,
     InternalError,
+    InvalidRequest,
     LeaseHeld,
     OrgFrozen,
     ResourceConflict,
@@ -57,6 +58,8 @@ class MemoryVault(Vault):
             keys=self.memory,
             ring=Keyring([LocalKey("m", bytes(32))]),
             public_key=self.memory._chain.public_key,
+            work=self.memory.work,
+            oauth_states=self.memory.oauth_states,
         )
         super().__init__(parts, freshness=freshness or AlwaysFresh(), vaults=vaults, overlap=overlap, now=now)
 
@@ -249,6 +252,8 @@ async def test_a_new_key_vouches_for_no_mapping_that_somebody_else_wrote(vault: 
 
 HERE: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
     "verify": lambda vault: vault.verify("acme"),
+    "register again": lambda vault: vault.activate("acme", 1, INBOUND),
+    "refresh": lambda vault: vault.refresh("acme", b"another"),
     "disconnect": lambda vault: vault.disconnect("acme"),
     "roll back": lambda vault: vault.roll_back("acme", 2, expected=1),
     "destroy": lambda vault: vault.destroy("acme", 2),
@@ -320,6 +325,62 @@ async def test_a_mapping_that_somebody_else_wrote_is_gone_after_an_activation(va
     assert "acme" == await vault.owner(INBOUND)
     with pytest.raises(ResourceNotFound):
         await vault.owner(planted)
+
+
+# What an active version holds is replaced.
+
+
+async def test_a_refreshed_credential_is_read_at_once_under_the_same_version(vault: MemoryVault) -> None:
+    await vault.connect("acme", INBOUND, payload=SECRET)
+    asked: list[tuple[bytes, bytes]] = []
+
+    def may_replace(stored: bytes, payload: bytes) -> bool:
+        asked.append((stored, payload))
+        return True
+
+    assert SECRET == (await vault.get("acme")).payload
+    await vault.refresh("acme", b"another", may_replace=may_replace)
+    got = await vault.get("acme")
+    assert (b"another", 1, 3, [INBOUND]) == (got.payload, got.name.version, got.generation, list(got.resources))
+    assert [(SECRET, b"another")] == asked
+
+
+async def test_what_may_not_replace_it_does_not(vault: MemoryVault) -> None:
+    await vault.connect("acme", payload=SECRET)
+    with pytest.raises(InvalidRequest) as refused:
+        await vault.refresh("acme", b"another", may_replace=lambda _, __: False)
+    assert "canary" not in refused.value.message
+    assert (SECRET, 2) == ((await vault.get("acme")).payload, await vault.generation("acme"))
+
+
+async def test_a_record_that_does_not_open_is_not_refreshed(
+    vault: MemoryVault, logged: Callable[[], list[logging.LogRecord]]
+) -> None:
+    await vault.connect("acme", payload=SECRET)
+    vault.reseal(b"garbage")
+    with pytest.raises(CredentialUnreadable) as refused:
+        await vault.refresh("acme", b"another")
+    assert refused.value.__cause__ is None
+    assert ["a record does not open"] == [record.message for record in logged()]
+
+
+async def test_a_version_that_became_active_unseen_is_not_refreshed(vault: MemoryVault) -> None:
+    """It was not compared with what is to replace it."""
+    await vault.connect("acme", payload=SECRET)
+    await vault.put("acme", b"newer", expected=1)
+    await vault.memory.acquire_lease("acme", "vapi", "worker", 60)
+    look = vault.memory.read
+
+    async def outrun(keys: Any, *, newest: bool = False) -> Any:
+        found = await look(keys, newest=newest)
+        await vault.activate("acme", 2)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vault.memory, "read", outrun)
+        with pytest.raises(VersionConflict):
+            await vault.refresh("acme", b"another", 2)
+    assert b"newer" == (await vault.get("acme")).payload
 
 
 # A key that does not unwrap.
@@ -706,7 +767,8 @@ class KeeperMachine(RuleBasedStateMachine):
         if where[0] in self.frozen:
             assert OrgFrozen is outcome
             return
-        if behind or expected.payload(version) is None:
+        again = expected.connected and version == expected.active
+        if not again and (behind or expected.payload(version) is None):
             assert VersionConflict is outcome
             return
         taken = {
@@ -718,7 +780,7 @@ class KeeperMachine(RuleBasedStateMachine):
         if taken.intersection(resources):
             assert ResourceConflict is outcome
             return
-        if not (expected.connected and expected.active == version):
+        if not again:
             expected.previous = expected.active if expected.connected else 0
         expected.active, expected.connected, expected.refused = version, True, ""
         expected.was_active.add(version)
@@ -750,7 +812,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def verify(self, where: tuple[str, str], error: str, behind: int) -> None:
         expected = self.expected[where]
         version = expected.active - behind or 1
-        outcome = self.outcome(self.vault.keeper.record_verification(*where, version, error, ORIGIN))
+        outcome = self.outcome(self.vault.keeper.record_verification(*where, version, Facts(error=error), ORIGIN))
         if where[0] in self.frozen:
             assert OrgFrozen is outcome
         elif not expected.payloads:
@@ -761,6 +823,24 @@ class KeeperMachine(RuleBasedStateMachine):
             expected.refused = error
             self.changed(where[0])
             assert expected.state is outcome.state
+
+    @rule(where=WHERE, payload=PAYLOADS, behind=st.sampled_from([0, 0, 1]))
+    def refresh(self, where: tuple[str, str], payload: bytes, behind: int) -> None:
+        expected = self.expected[where]
+        version = expected.active - behind or 1
+        outcome = self.outcome(self.vault.refresh(where[0], payload, version, provider=where[1]))
+        # It was made for the lease.
+        self.known.add(where[0])
+        if where[0] in self.frozen:
+            assert OrgFrozen is outcome
+        elif not expected.payloads:
+            assert CredentialNotFound is outcome
+        elif not expected.connected or version != expected.active:
+            assert VersionConflict is outcome
+        else:
+            assert outcome is None
+            expected.payloads[version - 1] = payload
+            self.changed(where[0])
 
     @rule(where=WHERE, version=VERSIONS, behind=st.sampled_from([0, 0, 1]))
     def roll_back(self, where: tuple[str, str], version: int, behind: int) -> None:

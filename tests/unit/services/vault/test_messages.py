@@ -18,6 +18,7 @@ from services.vault.credential import (
     VersionState,
 )
 from services.vault.rotation import MasterKeyRow
+from services.vault.work import DueWork, Piece, Task
 from tenantvault.audit import Event, Head, Link
 from tenantvault.errors import LEAVES, TenantVaultError
 from tenantvault.v1 import access_service_pb2 as access_pb
@@ -25,6 +26,7 @@ from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import status_service_pb2 as status_pb
+from tenantvault.v1 import store_service_pb2 as store_pb
 
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000canary01", webhook_secret="whsec"))
 OLD = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000canary00"))
@@ -72,6 +74,7 @@ def test_a_moment_that_there_was_not_is_absent() -> None:
     shown = messages.integration_message(Integration(provider="vapi", state=State.EMPTY))
     assert not shown.HasField("last_verified_at")
     assert not shown.HasField("connected_at")
+    assert not shown.HasField("rotation_due_at")
 
 
 @given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
@@ -93,7 +96,12 @@ def test_an_integration_becomes_the_contracts_message(provider: str, state: Stat
         resources=[Resource("phone_number", "+15005550006", "voice")],
         last_verified_at=MOMENT,
         verification_error="Refused.",
+        verification_reason="INVALID_CREDENTIALS",
+        warnings=("Soon over.", "Spare numbers."),
+        account="ada@example.com",
         connected_at=MOMENT,
+        rotation_due_at=MOMENT + timedelta(days=1),
+        rotates_by_itself=True,
     )
     message = messages.integration_message(integration)
     assert (provider, state.name, 1, 2, "••••ry01", "Refused.") == (
@@ -105,6 +113,28 @@ def test_an_integration_becomes_the_contracts_message(provider: str, state: Stat
         message.verification_error,
     )
     assert MOMENT == message.connected_at.ToDatetime(tzinfo=UTC) == message.last_verified_at.ToDatetime(tzinfo=UTC)
+    assert ("INVALID_CREDENTIALS", ["Soon over.", "Spare numbers."], "ada@example.com", True) == (
+        message.verification_reason,
+        list(message.warnings),
+        message.account,
+        message.rotates_by_itself,
+    )
+    assert MOMENT + timedelta(days=1) == message.rotation_due_at.ToDatetime(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("provider", wire.PROVIDERS.values())
+@pytest.mark.parametrize("task", Task)
+def test_work_that_is_due_becomes_the_contracts_message(provider: str, task: Task) -> None:
+    work = DueWork(piece=Piece("acme", provider, task), attempts=3, progress="half of it", due_at=MOMENT)
+    message = messages.due_work_message(work)
+    assert ("acme", provider, f"TASK_{task.name}", 3, "half of it") == (
+        message.org_id,
+        wire.PROVIDERS[message.provider],
+        store_pb.Task.Name(message.task),
+        message.attempts,
+        message.progress,
+    )
+    assert MOMENT == message.due_at.ToDatetime(tzinfo=UTC)
 
 
 def test_the_previous_version_and_a_stale_answer_are_told_as_such() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.vault import org as rules
-from services.vault.credential import Org, OrgState, Pointer, Resource, Version
+from services.vault.credential import Facts, Org, OrgState, Pointer, Resource, Version
 from services.vault.org import Changed
 from tenantvault.errors import (
     CredentialNotFound,
@@ -28,6 +28,8 @@ ROTATED: Final = replace(CONNECTED, previous_version=1, previous_until=NOW + HOU
 WAITING: Final = replace(CONNECTED, latest_version=3)
 DISCONNECTED: Final = replace(CONNECTED, is_active=False)
 PUT: Final = Pointer(provider="vapi", latest_version=1)
+NOTHING_SAID: Final = Facts()
+SAID_YES: Final = Facts(account="")
 TWILIO: Final = Pointer(provider="twilio", version=1, latest_version=1, is_active=True, registered=2)
 
 
@@ -53,9 +55,15 @@ def pointer_of(changed: Changed | None, provider: str = "vapi") -> Pointer:
 
 
 def activate(
-    before: Org, number: int, resources: Sequence[Resource] = (), *, overlap: timedelta = timedelta(), **about: bool
+    before: Org,
+    number: int,
+    resources: Sequence[Resource] = (),
+    *,
+    overlap: timedelta = timedelta(),
+    facts: Facts = NOTHING_SAID,
+    **about: bool,
 ) -> Changed:
-    return rules.activate(before, "vapi", version(number, **about), resources, now=NOW, overlap=overlap)
+    return rules.activate(before, "vapi", version(number, **about), resources, now=NOW, overlap=overlap, facts=facts)
 
 
 # Putting.
@@ -72,7 +80,7 @@ def test_a_first_put_makes_an_integration_that_nobody_can_read() -> None:
         changed.resources,
         changed.connected,
         changed.verified,
-        changed.error,
+        changed.facts,
     )
 
 
@@ -95,7 +103,7 @@ def test_a_first_activation_connects() -> None:
     assert Pointer(
         provider="vapi", version=1, latest_version=1, is_active=True, registered=7, resources=2
     ) == pointer_of(changed)
-    assert ("credential.activate", "vapi", 1, "ok", RESOURCES, True, True, "") == (
+    assert ("credential.activate", "vapi", 1, "ok", RESOURCES, True, True, SAID_YES) == (
         changed.action,
         changed.provider,
         changed.version,
@@ -103,7 +111,7 @@ def test_a_first_activation_connects() -> None:
         changed.resources,
         changed.connected,
         changed.verified,
-        changed.error,
+        changed.facts,
     )
 
 
@@ -141,7 +149,7 @@ def test_of_two_rotations_within_the_overlap_the_last_version_before_stays() -> 
 def test_activating_again_registers_anew_and_keeps_the_overlap() -> None:
     changed = activate(org(ROTATED), 2, RESOURCES, overlap=2 * HOUR)
     assert replace(ROTATED, registered=7, resources=2) == pointer_of(changed)
-    assert (False, True, "") == (changed.connected, changed.verified, changed.error)
+    assert (False, True, SAID_YES) == (changed.connected, changed.verified, changed.facts)
 
 
 def test_activating_what_is_disconnected_connects_it() -> None:
@@ -157,49 +165,107 @@ def test_activating_what_is_disconnected_connects_it() -> None:
         (PUT, None),
         (PUT, version(2)),
         (PUT, version(1, destroyed=True)),
-        (WAITING, version(2)),
+        (WAITING, version(1)),
+        (WAITING, version(4)),
+        (replace(DISCONNECTED, latest_version=3), version(2)),
         # A disconnect has passed version 3 over.
         (replace(DISCONNECTED, latest_version=4), version(3)),
     ],
 )
 def test_only_the_newest_version_that_is_there_can_be_activated(before: Pointer | None, about: Version | None) -> None:
     with pytest.raises(VersionConflict):
-        rules.activate(org(before) if before else org(), "vapi", about, [], now=NOW, overlap=HOUR)
+        rules.activate(org(before) if before else org(), "vapi", about, [], now=NOW, overlap=HOUR, facts=NOTHING_SAID)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        WAITING,
+        # A newer one was passed over, or there was a rollback.
+        replace(ROTATED, latest_version=5),
+    ],
+)
+def test_the_active_version_can_be_registered_again_also_when_it_is_not_the_newest(before: Pointer) -> None:
+    changed = activate(org(before), 2, RESOURCES, overlap=HOUR)
+    assert replace(before, registered=7, resources=2) == pointer_of(changed)
+    assert (RESOURCES, False) == (changed.resources, changed.connected)
+
+
+def test_what_the_provider_said_at_an_activation_is_kept_and_ends_a_refusal() -> None:
+    said = Facts(error="ignored", reason="IGNORED", warnings=("Spare numbers.",), account="ada@example.com")
+    changed = activate(org(WAITING), 3, facts=said)
+    assert Facts(warnings=("Spare numbers.",), account="ada@example.com") == changed.facts
 
 
 # Verifying.
 
 
-@pytest.mark.parametrize(("error", "outcome"), [("", "ok"), ("Key refused.", "refused")])
-def test_a_verification_keeps_the_answer(error: str, outcome: str) -> None:
-    changed = rules.verify(org(ROTATED), "vapi", 2, error)
+@pytest.mark.parametrize(
+    ("said", "kept", "outcome"),
+    [
+        (Facts(), Facts(), "ok"),
+        (Facts(account=""), Facts(), "ok"),
+        (Facts(reason="IGNORED", warnings=("Soon over.",)), Facts(warnings=("Soon over.",)), "ok"),
+        (Facts(account="ada@example.com"), Facts(account="ada@example.com"), "ok"),
+        (Facts(error="Refused."), Facts(error="Refused."), "refused"),
+        (
+            Facts(error="Refused.", reason="INVALID_CREDENTIALS", warnings=("Soon over.",), account=""),
+            Facts(error="Refused.", reason="INVALID_CREDENTIALS"),
+            "refused",
+        ),
+    ],
+)
+def test_a_verification_keeps_the_answer(said: Facts, kept: Facts, outcome: str) -> None:
+    changed = rules.verify(org(ROTATED), "vapi", 2, said)
     assert pointer_of(changed) == ROTATED
-    assert ("credential.verify", 2, outcome, not error, error, False) == (
+    assert ("credential.verify", 2, outcome, not said.error, kept, False) == (
         changed.action,
         changed.version,
         changed.outcome,
         changed.verified,
-        changed.error,
+        changed.facts,
         changed.connected,
     )
 
 
-@pytest.mark.parametrize(
-    ("before", "number", "error"),
-    [
-        (None, 1, CredentialNotFound),
-        (PUT, 1, VersionConflict),
-        (PUT, 0, VersionConflict),
-        (CONNECTED, 1, VersionConflict),
-        (WAITING, 3, VersionConflict),
-        (DISCONNECTED, 2, VersionConflict),
-    ],
-)
+NOT_CURRENT: Final = [
+    (None, 1, CredentialNotFound),
+    (PUT, 1, VersionConflict),
+    (PUT, 0, VersionConflict),
+    (CONNECTED, 1, VersionConflict),
+    (WAITING, 3, VersionConflict),
+    (DISCONNECTED, 2, VersionConflict),
+]
+
+
+@pytest.mark.parametrize(("before", "number", "error"), NOT_CURRENT)
 def test_only_the_active_version_can_be_verified(
     before: Pointer | None, number: int, error: type[TenantVaultError]
 ) -> None:
     with pytest.raises(error):
-        rules.verify(org(before) if before else org(), "vapi", number, "")
+        rules.verify(org(before) if before else org(), "vapi", number, Facts())
+
+
+@pytest.mark.parametrize(("before", "number", "error"), NOT_CURRENT)
+def test_only_the_active_version_can_be_refreshed(
+    before: Pointer | None, number: int, error: type[TenantVaultError]
+) -> None:
+    with pytest.raises(error):
+        rules.refresh(org(before) if before else org(), "vapi", number)
+
+
+def test_a_refresh_moves_no_pointer_and_says_nothing_of_the_provider() -> None:
+    changed = rules.refresh(org(ROTATED), "vapi", 2)
+    assert pointer_of(changed) == ROTATED
+    assert ("credential.refresh", 2, 7, None, None, False, False) == (
+        changed.action,
+        changed.version,
+        changed.org.generation,
+        changed.resources,
+        changed.facts,
+        changed.connected,
+        changed.verified,
+    )
 
 
 # Disconnecting and reconnecting.
@@ -249,12 +315,12 @@ def test_a_rollback_ends_the_overlap_and_keeps_the_resources_and_the_count() -> 
     changed = rules.roll_back(org(ROTATED), "vapi", version(1), 2)
     assert changed is not None
     assert replace(CONNECTED, version=1) == pointer_of(changed)
-    assert ("credential.roll_back", 1, True, False, "", None) == (
+    assert ("credential.roll_back", 1, True, False, SAID_YES, None) == (
         changed.action,
         changed.version,
         changed.connected,
         changed.verified,
-        changed.error,
+        changed.facts,
         changed.resources,
     )
 
@@ -352,9 +418,10 @@ def test_a_new_key_is_a_change_of_the_generation_only() -> None:
 RULES: Final[dict[str, Callable[[Org, str, int], Changed | None]]] = {
     "put": rules.put,
     "activate": lambda before, provider, number: rules.activate(
-        before, provider, version(number), RESOURCES, now=NOW, overlap=HOUR
+        before, provider, version(number), RESOURCES, now=NOW, overlap=HOUR, facts=NOTHING_SAID
     ),
-    "verify": lambda before, provider, number: rules.verify(before, provider, number, ""),
+    "verify": lambda before, provider, number: rules.verify(before, provider, number, NOTHING_SAID),
+    "refresh": rules.refresh,
     "disconnect": lambda before, provider, _: rules.disconnect(before, provider),
     "reconnect": lambda before, provider, _: rules.reconnect(before, provider),
     "roll back": lambda before, provider, number: rules.roll_back(
@@ -506,7 +573,9 @@ def test_resources_are_registered_with_the_generation_of_their_change_only(
     pointer = before.pointers.get(provider)
     if pointer is None or before.state is not OrgState.ACTIVE:
         return
-    changed = rules.activate(before, provider, version(pointer.latest_version), resources, now=NOW, overlap=HOUR)
+    changed = rules.activate(
+        before, provider, version(pointer.latest_version), resources, now=NOW, overlap=HOUR, facts=NOTHING_SAID
+    )
     after = changed.org.pointers[provider]
     assert (changed.org.generation, len(resources)) == (after.registered, after.resources)
     assert resources == changed.resources

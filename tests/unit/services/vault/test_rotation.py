@@ -440,7 +440,9 @@ class Both:
     def __init__(self, store: Orgs | None = None) -> None:
         self.store = store or Orgs()
         self.ring = Keyring([NEW])
-        self.vault = Vault(Parts(self.store, self.store, self.store, self.ring, b""))
+        self.vault = Vault(
+            Parts(self.store, self.store, self.store, self.ring, b"", self.store.work, self.store.oauth_states)
+        )
 
     def rotations(self, *, pause: float = 3600) -> OrgRotations:
         """Those of another vault: it has nothing in memory."""

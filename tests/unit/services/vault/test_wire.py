@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.rpc import middleware
 from services.vault import wire
-from services.vault.credential import Origin, Resource, State
+from services.vault.credential import Facts, Origin, Resource, State
 from tenantvault.credentials import Provider, ResourceKind
 from tenantvault.errors import InvalidRequest
 from tenantvault.v1 import access_service_pb2 as access_pb
@@ -18,6 +18,10 @@ from tenantvault.v1 import store_service_pb2 as store_pb
 
 API_KEY = "5f2c1e9a-0000-4000-8000-0000canary01"
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key=API_KEY, webhook_secret="whsec"))
+
+GOOGLE = pb.GoogleCalendarCredential(
+    refresh_token="1//0e-canary07", access_token="ya29.another-every-hour", scopes=["calendar.events"]
+)
 
 texts = st.text(st.characters(codec="utf-8"))
 numbers = st.integers(-(2**31), 2**31 - 1)
@@ -148,9 +152,34 @@ def test_the_hint_is_the_end_of_the_secret_that_tells_two_apart(twilio: pb.Twili
 
 
 @pytest.mark.parametrize(
+    ("credential", "provider", "hint"),
+    [
+        (pb.Credential(google_calendar=GOOGLE), "googleCalendar", "••••ry07"),
+        (
+            pb.Credential(resend=pb.ResendCredential(api_key="re_0000000000000canary1", webhook_secret="whsec_2")),
+            "resend",
+            "••••ary1",
+        ),
+        (
+            pb.Credential(elevenlabs=pb.ElevenLabsCredential(api_key="sk_000000000000canary2", webhook_secret="w")),
+            "elevenlabs",
+            "••••ary2",
+        ),
+    ],
+)
+def test_a_credential_of_each_other_provider_is_sealed_as_it_came(
+    credential: pb.Credential, provider: str, hint: str
+) -> None:
+    assert (provider, credential.SerializeToString(deterministic=True), hint) == wire.payload_from(credential)
+
+
+@pytest.mark.parametrize(
     "credential",
     [
         pb.Credential(),
+        pb.Credential(google_calendar=pb.GoogleCalendarCredential(access_token="only", channel_token="only")),
+        pb.Credential(resend=pb.ResendCredential(webhook_secret="only")),
+        pb.Credential(elevenlabs=pb.ElevenLabsCredential(webhook_secret="only")),
         pb.Credential(vapi=pb.VapiCredential()),
         pb.Credential(vapi=pb.VapiCredential(webhook_secret="only")),
         pb.Credential(twilio=pb.TwilioCredential(account_sid="AC" + "0" * 32)),
@@ -220,16 +249,48 @@ def test_an_owner_is_short_text(owner: str) -> None:
     assert ["owner"] == list(refused(lambda: wire.owner_from(owner)).fields)
 
 
-def test_a_refusal_is_a_sentence_of_bounded_length() -> None:
-    assert "x" * 1000 == wire.error_from("x" * 1000)
-    for error in ("x" * 1001, "two\nlines"):
-        assert ["error"] == list(refused(lambda error=error: wire.error_from(error)).fields)  # type: ignore[misc]  # bound at once
+def verification(**fields: Any) -> store_pb.RecordVerificationRequest:
+    return store_pb.RecordVerificationRequest(**fields)
+
+
+def test_what_the_provider_said_is_taken_as_it_is() -> None:
+    warnings = ["x" * 500] * 20
+    said = wire.facts_from(
+        verification(error="x" * 1000, reason="INVALID_CREDENTIALS", warnings=warnings, account="é" * 128)
+    )
+    assert Facts(error="x" * 1000, reason="INVALID_CREDENTIALS", warnings=tuple(warnings), account="é" * 128) == said
+    registered = wire.facts_from(store_pb.RegisterResourcesRequest(warnings=["Soon over."], account="ada@example.com"))
+    assert Facts(warnings=("Soon over.",), account="ada@example.com") == registered
+    assert Facts(account="") == wire.facts_from(verification())
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("error", verification(error="x" * 1001)),
+        ("error", verification(error="two\nlines")),
+        ("error", verification(reason="INVALID_CREDENTIALS")),
+        ("reason", verification(error="No.", reason="invalid")),
+        ("reason", verification(error="No.", reason="X" * 65)),
+        ("reason", verification(error="No.", reason="X\n")),
+        ("warnings", verification(warnings=["w"] * 21)),
+        ("warnings", verification(warnings=["w", "x" * 501])),
+        ("warnings", verification(warnings=["a\0"])),
+        ("account", verification(account="é" * 129)),
+        ("account", verification(account="a\tb")),
+        ("warnings", store_pb.RegisterResourcesRequest(warnings=["w"] * 21)),
+        ("account", store_pb.RegisterResourcesRequest(account="x" * 257)),
+    ],
+)
+def test_what_the_provider_said_is_of_bounded_length(field: str, message: Any) -> None:
+    assert [field] == list(refused(lambda: wire.facts_from(message)).fields)
 
 
 CHECKS: dict[str, Callable[..., Any]] = {
     "org": wire.org_from,
     "owner": wire.owner_from,
-    "error": wire.error_from,
+    "error": lambda text: wire.facts_from(verification(error=text)).error,
+    "warning": lambda text: wire.facts_from(verification(warnings=[text])).warnings[0],
 }
 
 
@@ -254,7 +315,11 @@ def test_no_message_gives_anything_but_nouns_or_a_refusal(data: bytes) -> None:
         pb.Resource: wire.resource_from,
         store_pb.Origin: wire.origin_from,
         Duration: wire.lease_seconds_from,
-        store_pb.RegisterResourcesRequest: lambda request: wire.resources_from(request.resources),
+        store_pb.RegisterResourcesRequest: lambda request: (
+            wire.resources_from(request.resources),
+            wire.facts_from(request),
+        ),
+        store_pb.RecordVerificationRequest: wire.facts_from,
     }
     for kind, check in checks.items():
         try:

@@ -161,7 +161,9 @@ class RegisterResourcesRequest(_message.Message):
     provider: _credential_pb2.Provider.ValueType
     """Required. The provider."""
     version: _builtins.int
-    """Required. The version that becomes active. It must be the newest."""
+    """Required. The version that becomes active: the newest one, or the one that
+    is active now.
+    """
     lease_owner: _builtins.str
     """Optional. The owner of the lease under which the caller works. When given,
     it must still hold, so that a worker that lost its lease changes nothing.

@@ -1,0 +1,84 @@
+"""What all verifications share: keyed hashes, comparisons, clocks, and the same work whatever the answer is."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from tenantvault.secret import Secret
+from tenantvault.webhooks.rejection import Cause, WebhookRejected
+
+KeyT = TypeVar("KeyT")
+
+# The current secret and the one before.
+_SLOTS: Final = 2
+# int() alone takes signs, spaces, underscores and the digits of every script.
+_WHOLE_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
+
+
+def mac(key: bytes, text: bytes, algorithm: str) -> bytes:
+    """The HMAC (RFC 2104) of a text by `sha1`, `sha256` or `sha512`."""
+    return hmac.digest(key, text, algorithm)
+
+
+def same(presented: bytes, expected: bytes) -> bool:
+    """Whether both are equal. The time that it takes tells neither where they differ nor how long `expected` is."""
+    return hmac.compare_digest(hashlib.sha256(presented).digest(), hashlib.sha256(expected).digest())
+
+
+def secret_bytes(secret: Secret) -> bytes | None:
+    """A secret as a key; None when it is empty."""
+    return secret.reveal().encode("utf-8", "surrogatepass") or None
+
+
+def slots(keys: Sequence[KeyT | None], stand_in: KeyT) -> tuple[tuple[KeyT, bool], ...]:
+    """Each key, and whether it is a real one; the stand-in for each that is None, and up to two of all.
+
+    So an org that nobody knows, one without a secret, and one before or after its rotation cost the same.
+    """
+    filled = tuple((stand_in, False) if key is None else (key, True) for key in keys)
+    return filled + ((stand_in, False),) * (_SLOTS - len(filled))
+
+
+def judge(keys: Sequence[object | None], matches: Sequence[bool], *, presented: bool) -> None:
+    """Accept when there is a match.
+
+    Args:
+        keys: what `slots` was given.
+        matches: for each slot, whether the proof is by its key, and the key a real one.
+        presented: whether the request holds a proof at all.
+
+    Raises:
+        WebhookRejected: nothing matches.
+    """
+    if any(matches):
+        return
+    if not keys:
+        raise WebhookRejected(Cause.UNKNOWN_ORG)
+    if keys[0] is None:
+        raise WebhookRejected(Cause.NOT_CONFIGURED)
+    raise WebhookRejected(Cause.BAD_SIGNATURE if presented else Cause.NO_SIGNATURE)
+
+
+def whole_number(text: bytes | None) -> int:
+    """The number in a header: ASCII digits, at most 15.
+
+    Raises:
+        WebhookRejected: it is missing, or no such number.
+    """
+    if text is None or not _WHOLE_NUMBER.fullmatch(text):
+        raise WebhookRejected(Cause.MALFORMED)
+    return int(text)
+
+
+def check_clock(signed_at: float, now: float, *, past: float, future: float) -> None:
+    """Accept what was signed at most `past` seconds ago, and at most `future` seconds ahead of our clock.
+
+    Raises:
+        WebhookRejected: it was signed earlier or later.
+    """
+    if signed_at < now - past:
+        raise WebhookRejected(Cause.TOO_OLD)
+    if signed_at > now + future:
+        raise WebhookRejected(Cause.TOO_NEW)

@@ -1,0 +1,48 @@
+"""From a request to an event of an org."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from tenantvault.webhooks.event import Event
+from tenantvault.webhooks.org import Owner, Vault, find_owner, names_another
+from tenantvault.webhooks.rejection import Cause, WebhookRejected
+from tenantvault.webhooks.request import Request
+from tenantvault.webhooks.sender import Sender
+
+_log = logging.getLogger(__name__)
+
+
+async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Request, *, now: float) -> Event:
+    """The event in a request, with its org: `org_id`, or where that is empty the one that the body names.
+
+    An org that nobody knows costs the same work as a wrong signature. What was rejected is in the log, with its cause.
+
+    Raises:
+        WebhookRejected: it proves itself by no credential of the org, or names what belongs to another.
+        TenantVaultError: the vault gave no answer, or does not let this service ask.
+    """
+    owner = await find_owner(vault, sender.provider, org_id, () if org_id else sender.names(request))
+    try:
+        return await _checked(vault, sender, owner, request, now)
+    except WebhookRejected as rejection:
+        log_rejection(sender, owner, rejection)
+        raise
+
+
+def log_rejection(sender: Sender[Any], owner: Owner | None, rejection: WebhookRejected) -> None:
+    """Say what was rejected. The org is named only when it was found: what a request says it is could be any text."""
+    level = logging.ERROR if rejection.cause is Cause.NOT_CONFIGURED else logging.WARNING
+    org_id = owner.active.org_id if owner else ""
+    extra = {"provider": sender.provider.value, "org": org_id, "cause": rejection.cause.value}
+    _log.log(level, "webhook rejected", extra=extra)
+
+
+async def _checked(vault: Vault, sender: Sender[Any], owner: Owner | None, request: Request, now: float) -> Event:
+    event = sender.verify(request, owner.credentials(now) if owner else (), now=now)
+    if owner is None:
+        raise WebhookRejected(Cause.UNKNOWN_ORG)
+    # Only now: what an unknown sender names must not make work.
+    if await names_another(vault, owner, sender.names(request)):
+        raise WebhookRejected(Cause.OTHER_ORG)
+    return replace(event, org_id=owner.active.org_id)

@@ -1,0 +1,269 @@
+"""The rotation: what it does, and that what is active works whatever is cut off and wherever."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.provider.integration import State
+from services.provider.lease import Leases
+from services.provider.provider import Checkpoint, pass_by
+from services.provider.rotate import STEPS, Rotate
+from services.provider.work import Done, Task, Timetable
+from tenantvault.credentials import Provider, ResendCredential
+from tenantvault.errors import (
+    CredentialNotFound,
+    InvalidRequest,
+    ProviderUnavailable,
+    TenantVaultError,
+    VaultUnavailable,
+)
+from tests.unit.services.provider.fake_provider import Account, Keyed, key
+from tests.unit.services.provider.fake_vault import FakeVault, Row, connected
+
+ORG = ("acme", Provider.RESEND)
+TASK = (*ORG, Task.ROTATE)
+OVERLAP = 100.0
+DAY = 86_400.0
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+async def for_ever(seconds: float) -> None:
+    del seconds
+    await asyncio.Event().wait()
+
+
+class World:
+    """An integration whose rotation is due, its vault and its provider; both outlive the processes."""
+
+    def __init__(self, *, key_id: str = "id-0") -> None:
+        self.vault = FakeVault()
+        self.account = Account()
+        self.provider = Keyed(self.account)
+        connected(self.vault, *ORG, key("key-0", key_id))
+        self.vault.tasks[TASK] = Row(0.0)
+        self.steps: list[str] = []
+
+    async def work(self, checkpoint: Checkpoint | None = None) -> Done | None:
+        """What a worker does that has just started: take the work if it is due, go on with it, give it back."""
+        claimed = await self.vault.claim(owner="worker", seconds=50.0, at_most=1)
+        if not claimed:
+            return None
+        (work,) = claimed
+
+        async def note(progress: str) -> None:
+            await self.vault.keep_progress(work, owner="worker", progress=progress)
+
+        rotate = self.rotate(checkpoint or self._note)
+        done = await rotate(*ORG, progress=work.progress, note=note, on_behalf_of="schedule")
+        await self.vault.finish(work, owner="worker", done=done)
+        return done
+
+    def rotate(self, checkpoint: Checkpoint = pass_by) -> Rotate:
+        leases = Leases(self.vault, seconds=15.0, sleep=for_ever)
+        return Rotate(
+            self.vault,
+            (self.provider,),
+            leases,
+            Timetable(overlap_seconds=OVERLAP, now=self.vault.moment, jitter=lambda: 0.5),
+            now=self.vault.moment,
+            checkpoint=checkpoint,
+        )
+
+    async def finish(self) -> None:
+        """Let time pass and workers work until the rotation is through."""
+        for _ in range(20):
+            await self.work()
+            self.assert_active_works()
+            if not self.row.progress and self.vault.time + DAY < self.row.due_at:
+                return
+            self.vault.time = max(self.vault.time + 60.0, self.row.due_at)
+        raise AssertionError("the rotation never ends")
+
+    def after_a_crash(self) -> None:
+        """Leases of a dead process run out."""
+        self.vault.pulse = self.account.pulse = lambda _: None
+        self.vault.time += 60.0
+
+    @property
+    def row(self) -> Row:
+        return self.vault.tasks[TASK]
+
+    @property
+    def active(self) -> ResendCredential:
+        integration = self.vault.integrations[ORG]
+        credential = self.vault.versions[ORG][integration.version - 1]
+        assert isinstance(credential, ResendCredential)
+        return credential
+
+    def assert_active_works(self) -> None:
+        assert self.account.takes(self.active), "what consumers are given works"
+
+    async def _note(self, step: str) -> None:
+        self.steps.append(step)
+
+
+async def test_a_rotation_issues_tests_switches_waits_and_retires() -> None:
+    world = World()
+    done = await world.work()
+    assert list(STEPS[:-1]) == world.steps
+    assert done == Done(OVERLAP, progress="successor:1:2:key-0")
+    assert "key-1" == world.active.api_key.reveal()
+    assert {"key-0", "key-1"} == world.account.keys
+    assert await world.work() is None, "the overlap has to pass"
+    world.vault.time += OVERLAP
+    done = await world.work()
+    assert "retired" == world.steps[-1]
+    assert done == Done(90 * DAY)
+    assert {"key-1"} == world.account.keys
+    assert 0 == world.row.attempts
+    assert "schedule" == world.vault.origins[-1]
+
+
+async def test_what_the_customer_has_to_do_is_a_warning_of_the_integration() -> None:
+    world = World(key_id="")
+    await world.finish()
+    assert ("Mind the gap.", "Delete the replaced key yourself.") == world.vault.integrations[ORG].warnings
+
+
+async def test_a_successor_that_is_refused_is_taken_back_and_nothing_changes() -> None:
+    world = World()
+    world.account.refuses = {"key-1"}
+    done = await world.work()
+    assert done == Done(DAY, failed=True)
+    assert (1, State.CONNECTED) == (world.vault.integrations[ORG].version, world.vault.integrations[ORG].state)
+    assert {"key-0"} == world.account.keys
+    assert {(*ORG, 2)} == world.vault.destroyed
+    world.vault.time = world.row.due_at
+    await world.finish()
+    assert "key-2" == world.active.api_key.reveal()
+
+
+async def test_a_successor_that_is_refused_before_the_old_one_ends_is_rolled_back() -> None:
+    world = World()
+    await world.work()
+    world.account.refuses = {"key-1"}
+    world.vault.time += OVERLAP
+    done = await world.work()
+    assert done == Done(DAY, failed=True)
+    assert "key-0" == world.active.api_key.reveal()
+    world.assert_active_works()
+    assert {"key-0"} == world.account.keys
+
+
+async def test_a_credential_that_may_not_issue_is_left_to_the_customer() -> None:
+    world = World()
+    world.account.issue_refused = True
+    assert await world.work() == Done(0.0, by_hand=True)
+    shown = await world.vault.integration(*ORG)
+    assert not shown.rotates_by_itself
+    assert await world.work() is None
+
+
+async def test_a_provider_that_has_no_way_is_left_to_the_customer() -> None:
+    world = World()
+    world.provider.rotates = False
+    assert await world.work() == Done(90 * DAY, by_hand=True)
+
+
+async def test_a_customer_who_connects_anew_meanwhile_ends_the_rotation() -> None:
+    world = World()
+    await world.work()
+    world.vault.versions[ORG].append(key("key-9"))
+    world.account.keys.add("key-9")
+    before = world.vault.integrations[ORG]
+    world.vault.integrations[ORG] = type(before)(
+        provider=Provider.RESEND, state=State.CONNECTED, version=3, latest_version=3
+    )
+    world.vault.time += OVERLAP
+    assert await world.work() == Done(90 * DAY)
+    assert "key-9" in world.account.keys
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_after_any_step_the_rotation_is_finished_by_the_next_worker(step: str) -> None:
+    world = World()
+
+    async def killed(reached: str) -> None:
+        if reached == step:
+            raise Killed
+
+    if step == "retired":
+        await world.work()
+        world.vault.time += OVERLAP
+    with pytest.raises(Killed):
+        await world.work(killed)
+    world.assert_active_works()
+    world.after_a_crash()
+    await world.finish()
+    assert "key-0" not in world.account.keys
+    assert {world.active.api_key.reveal()} == world.account.keys, "nothing is left over at the provider"
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+async def test_whatever_is_cut_off_and_wherever_what_is_active_works(data: st.DataObject) -> None:
+    world = World()
+    for _ in range(data.draw(st.integers(1, 4), label="crashes")):
+        left = data.draw(st.integers(0, 30), label="pulses before the crash")
+        error: type[BaseException] = data.draw(st.sampled_from([Killed, VaultUnavailable, ProviderUnavailable]))
+
+        def pulse(_: str, error: type[BaseException] = error) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise error
+
+        world.vault.pulse = world.account.pulse = pulse
+        with suppress(Killed, TenantVaultError, BaseExceptionGroup):
+            await world.work()
+        world.after_a_crash()
+        world.assert_active_works()
+        world.vault.time += data.draw(st.sampled_from([0.0, OVERLAP]), label="time passes")
+    await world.finish()
+    assert {world.active.api_key.reveal()} == world.account.keys
+
+
+async def test_a_note_that_may_not_have_been_written_keeps_the_switch_away() -> None:
+    world = World()
+    world.vault.faults["keep_progress"] = deque(["after"])
+    with pytest.raises(VaultUnavailable):
+        await world.work()
+    assert "key-0" == world.active.api_key.reveal()
+
+
+async def test_a_rotation_can_be_asked_for() -> None:
+    world = World()
+    world.vault.tasks[TASK] = Row(10 * DAY, progress="")
+    shown = await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    assert shown.rotation_due_at == world.vault.moment()
+    assert ["ada"] == world.vault.origins
+    await world.work()
+    assert "key-1" == world.active.api_key.reveal()
+
+
+async def test_a_rotation_that_nobody_can_do_is_refused_with_a_hint() -> None:
+    world = World()
+    world.provider.rotates = False
+    with pytest.raises(InvalidRequest, match="connect with it"):
+        await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    with pytest.raises(CredentialNotFound):
+        await world.rotate().ask_for("globex", Provider.RESEND, on_behalf_of="ada")
+
+
+async def test_a_rotation_that_is_asked_for_in_the_middle_of_one_goes_on_with_it() -> None:
+    world = World()
+    await world.work()
+    await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    done = await world.work()
+    assert done is not None
+    assert "successor:1:2:key-0" == done.progress
+    assert done.due_in == pytest.approx(OVERLAP)
+    await world.finish()
+    assert {"key-1"} == world.account.keys
