@@ -183,7 +183,7 @@ def roll_back(org: Org, provider: str, version: Version | None, expected: int) -
     pointer = _known(org, provider)
     if not pointer.is_active:
         raise CredentialNotFound
-    if version is None or version.destroyed_at or not version.was_active:
+    if version is None or version.destroyed_at or not version.was_active or version.version > pointer.latest_version:
         raise VersionNotFound
     if pointer.version == version.version:
         return None

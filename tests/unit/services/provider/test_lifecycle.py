@@ -51,7 +51,7 @@ class Desk:
     def answers(self, answer: Verdict | Exception) -> None:
         """From now on the provider says this to every test."""
 
-        async def test(_: ResendCredential) -> Verdict:
+        async def test(credential: ResendCredential) -> Verdict:
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -136,7 +136,7 @@ async def test_a_version_that_changed_meanwhile_is_not_blamed(monkeypatch: pytes
 async def test_a_disconnect_makes_unreadable_first_and_then_releases() -> None:
     desk = Desk()
 
-    async def release(_: str, credential: ResendCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
+    async def release(org_id: str, credential: ResendCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
         assert desk.vault.integrations[ORG].state is State.DISCONNECTED
         assert ("key-0", desk.before.resources) == (credential.api_key.reveal(), known)
         return ("The webhook is still there.",)

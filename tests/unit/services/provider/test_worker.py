@@ -188,7 +188,7 @@ async def test_whatever_goes_wrong_comes_back(
 ) -> None:
     world = World("acme")
 
-    async def fails(_: ResendCredential) -> Verdict:
+    async def fails(credential: ResendCredential) -> Verdict:
         raise error
 
     world.keyed.test = fails  # type: ignore[method-assign]
@@ -200,7 +200,7 @@ async def test_whatever_goes_wrong_comes_back(
 async def test_to_slow_down_is_no_outage() -> None:
     world = World("acme", "globex", "initech", "umbrella")
 
-    async def slow_down(_: ResendCredential) -> Verdict:
+    async def slow_down(credential: ResendCredential) -> Verdict:
         raise RateLimited
 
     world.keyed.test = slow_down  # type: ignore[method-assign]
@@ -225,7 +225,7 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_has() -> None:
     world = World("acme")
     begun = asyncio.Event()
 
-    async def hangs(_: ResendCredential) -> Verdict:
+    async def hangs(credential: ResendCredential) -> Verdict:
         begun.set()
         await asyncio.Event().wait()
         return Accepted()
