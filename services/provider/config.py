@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from services.provider.outbound import WHOLE_SECONDS
 from services.provider.providers.google_calendar import LIVE, Application, Endpoints, below
 from services.provider.providers.vapi.templates import Templates, load_templates, standard
 from services.provider.work import OVERLAP_SECONDS, ROTATION_DAYS, VERIFY_SECONDS
@@ -65,6 +66,7 @@ class Config:
     resend_webhook_url: str
     elevenlabs_urls: Mapping[str, str]
     elevenlabs_webhook_url: str
+    patience_seconds: float
     lease_seconds: float
     verify_seconds: float
     rotation_days: float
@@ -118,6 +120,9 @@ class Config:
             if elevenlabs
             else ELEVENLABS_URLS,
             elevenlabs_webhook_url=webhook("TENANTVAULT_ELEVENLABS_WEBHOOK_URL"),
+            patience_seconds=_number(
+                environ, "TENANTVAULT_PROVIDER_PATIENCE_SECONDS", WHOLE_SECONDS, 1.0, WHOLE_SECONDS
+            ),
             lease_seconds=_number(environ, "TENANTVAULT_CONNECT_LEASE_SECONDS", 15.0, 1.0, _MAX_LEASE_SECONDS),
             verify_seconds=_number(environ, "TENANTVAULT_VERIFY_SECONDS", VERIFY_SECONDS, 1.0, _YEAR),
             rotation_days=_number(environ, "TENANTVAULT_ROTATION_DAYS", ROTATION_DAYS, 0.0, 3650.0),

@@ -50,11 +50,18 @@ async def assemble(environ: Mapping[str, str]) -> AsyncIterator[RpcServer]:
         vault = GrpcVault(channel)
         services = []
         if config.role != "work":
-            verbs = _Verbs(vault, providers(Outbound(client), config), config, checkpoint)
+            verbs = _Verbs(
+                vault, providers(Outbound(client, whole_seconds=config.patience_seconds), config), config, checkpoint
+            )
             services.append(Service(integration_service_pb2.DESCRIPTOR, add_integration, verbs.servicer()))
         if config.role != "serve":
             # Nobody waits for it: what fails is tried again when it is due again, and not at once.
-            worker = _Verbs(vault, providers(Outbound(client, retries=0), config), config, checkpoint).worker()
+            worker = _Verbs(
+                vault,
+                providers(Outbound(client, retries=0, whole_seconds=config.patience_seconds), config),
+                config,
+                checkpoint,
+            ).worker()
             telemetry.count("tenantvault_work", "Work in the background, by outcome.", lambda: asdict(worker.counts))
             await stack.enter_async_context(in_background(worker.run()))
         yield RpcServer(server_config, services, check=vault.check, telemetry=telemetry)

@@ -66,7 +66,12 @@ def short_root() -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def product(short_root: Path) -> AsyncIterator[Product]:
-    environ = {**os.environ, "TENANTVAULT_CONNECT_LEASE_SECONDS": "2", "TENANTVAULT_LOG_LEVEL": "debug"}
+    environ = {
+        **os.environ,
+        "TENANTVAULT_CONNECT_LEASE_SECONDS": "2",
+        "TENANTVAULT_PROVIDER_PATIENCE_SECONDS": "4",
+        "TENANTVAULT_LOG_LEVEL": "debug",
+    }
     async with Stack(short_root / "local", durable=False, environ=environ) as stack:
         yield Product(stack)
     shutil.rmtree(short_root, ignore_errors=True)

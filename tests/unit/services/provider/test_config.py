@@ -31,6 +31,7 @@ def test_the_live_hosts_are_the_default() -> None:
             resend_webhook_url="",
             elevenlabs_urls=ELEVENLABS_URLS,
             elevenlabs_webhook_url="",
+            patience_seconds=25.0,
             lease_seconds=15.0,
             verify_seconds=86_400.0,
             rotation_days=90.0,
@@ -68,6 +69,7 @@ def test_everything_can_be_said() -> None:
             "TENANTVAULT_ROTATION_DAYS": "0",
             "TENANTVAULT_ROTATION_OVERLAP_SECONDS": "30",
             "TENANTVAULT_WORK_LEASE_SECONDS": "3",
+            "TENANTVAULT_PROVIDER_PATIENCE_SECONDS": "4",
             "TENANTVAULT_WORK_POLL_SECONDS": "0.1",
             "TENANTVAULT_WORK_CONCURRENCY": "4",
             "TENANTVAULT_CONNECT_LEASE_SECONDS": "2.5",
@@ -99,6 +101,7 @@ def test_everything_can_be_said() -> None:
         config.rotation_days,
         config.overlap_seconds,
     )
+    assert 4.0 == config.patience_seconds
     assert (3.0, 0.1, 4) == (config.work_lease_seconds, config.work_poll_seconds, config.work_concurrency)
 
 
@@ -170,6 +173,7 @@ def test_a_lease_has_sensible_limits(seconds: str) -> None:
         ("TENANTVAULT_ROTATION_OVERLAP_SECONDS", "soon"),
         ("TENANTVAULT_WORK_LEASE_SECONDS", "301"),
         ("TENANTVAULT_WORK_POLL_SECONDS", "0"),
+        ("TENANTVAULT_PROVIDER_PATIENCE_SECONDS", "26"),
         ("TENANTVAULT_WORK_CONCURRENCY", "0"),
         ("TENANTVAULT_VAPI_TEMPLATES", "/nowhere/templates.json"),
     ],

@@ -25,14 +25,19 @@ Handler = Callable[[httpx.Request], httpx.Response]
 class World:
     """An `Outbound` in front of a handler, with a clock that only sleeping moves."""
 
-    def __init__(self, *answers: httpx.Response | Exception, jitter: float = 1.0) -> None:
+    def __init__(self, *answers: httpx.Response | Exception, jitter: float = 1.0, **more: float) -> None:
         self.answers = list(answers)
         self.requests: list[httpx.Request] = []
         self.time = 0.0
         self.slept: list[float] = []
         self.client = outbound.new_client(httpx.MockTransport(self._handle))
         self.outbound = Outbound(
-            self.client, clock=lambda: self.time, now=lambda: NOW, sleep=self._sleep, jitter=lambda: jitter
+            self.client,
+            clock=lambda: self.time,
+            now=lambda: NOW,
+            sleep=self._sleep,
+            jitter=lambda: jitter,
+            **more,  # type: ignore[arg-type]  # numbers, by name
         )
 
     async def get(self, method: Method = "GET", **options: object) -> Answer:
@@ -201,14 +206,18 @@ async def test_the_time_left_shrinks_with_each_attempt() -> None:
     assert 2 == len(world.requests)
 
 
-async def test_an_answer_that_never_ends_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "WHOLE_SECONDS", 0.01)
+async def test_where_nobody_waits_a_get_is_made_once() -> None:
+    world = World(httpx.Response(503, json={}), retries=0)
+    assert 503 == (await world.get()).status
+    assert 1 == len(world.requests)
 
+
+async def test_an_answer_that_never_ends_is_cut_off_in_time() -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b"["
         await asyncio.Event().wait()
 
-    world = World(httpx.Response(200, content=endless()))
+    world = World(httpx.Response(200, content=endless()), whole_seconds=0.01)
     with pytest.raises(ProviderUnavailable):
         await world.get("POST")
 
