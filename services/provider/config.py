@@ -1,6 +1,7 @@
 """The provider service's settings, out of the environment."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from services.provider.outbound import WHOLE_SECONDS
 from services.provider.providers.google_calendar import LIVE, Application, Endpoints, below
 from services.provider.providers.vapi.templates import Templates, load_templates, standard
 from services.provider.work import OVERLAP_SECONDS, ROTATION_DAYS, VERIFY_SECONDS
+from tenantvault.credentials import Provider as Name
 from tenantvault.secret import Secret
 
 ROLES: Final = ("all", "serve", "work")
@@ -37,6 +39,8 @@ WORK_POLL_SECONDS: Final = 5.0
 WORK_CONCURRENCY: Final = 8
 """How many pieces a worker does at a time."""
 
+_MARK: Final = re.compile(r"[a-z0-9]{1,20}")
+_MOST_DAYS: Final = 3600.0
 _YEAR: Final = 365 * 86_400.0
 _MAX_LEASE_SECONDS: Final = 300.0
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -47,12 +51,14 @@ class Config:
     """What only this service needs; what every server needs is `services.rpc.server.ServerConfig`.
 
     URLs have no slash at the end; those of regions are by their names. `google` is None where this deployment has no
-    application at Google. Webhook URLs that are empty are not set at the provider. `kill_at` names the step of a saga
-    at which the process kills itself, for tests of what that leaves behind; empty for none.
+    application at Google. Webhook URLs that are empty are not set at the provider. What is made at a provider carries
+    the `mark`. `kill_at` names the step of a saga at which the process kills itself, for tests of what that leaves
+    behind; empty for none.
     """
 
     vault_target: str
     role: str
+    mark: str
     vapi_urls: Mapping[str, str]
     vapi_webhook_url: str
     vapi_templates: Templates
@@ -69,7 +75,7 @@ class Config:
     patience_seconds: float
     lease_seconds: float
     verify_seconds: float
-    rotation_days: float
+    rotation_days: Mapping[Name, float]
     overlap_seconds: float
     work_lease_seconds: float
     work_poll_seconds: float
@@ -90,6 +96,10 @@ class Config:
         if role not in ROLES:
             raise ValueError(f"TENANTVAULT_PROVIDER_ROLE must be {', '.join(ROLES[:-1])} or {ROLES[-1]}")
 
+        mark = environ.get("TENANTVAULT_DEPLOYMENT") or "tenantvault"
+        if not _MARK.fullmatch(mark):
+            raise ValueError("TENANTVAULT_DEPLOYMENT must be 1 to 20 lower-case letters and digits")
+
         def url(name: str, default: str) -> str:
             return _url(name, environ.get(name) or default, is_local=is_local)
 
@@ -101,6 +111,7 @@ class Config:
         return cls(
             vault_target=environ.get("TENANTVAULT_VAULT_TARGET") or "localhost:7401",
             role=role,
+            mark=mark,
             vapi_urls={
                 "us": url("TENANTVAULT_VAPI_URL", "https://api.vapi.ai"),
                 # A stand-in serves both regions, unless it says otherwise.
@@ -125,7 +136,7 @@ class Config:
             ),
             lease_seconds=_number(environ, "TENANTVAULT_CONNECT_LEASE_SECONDS", 15.0, 1.0, _MAX_LEASE_SECONDS),
             verify_seconds=_number(environ, "TENANTVAULT_VERIFY_SECONDS", VERIFY_SECONDS, 1.0, _YEAR),
-            rotation_days=_number(environ, "TENANTVAULT_ROTATION_DAYS", ROTATION_DAYS, 0.0, 3650.0),
+            rotation_days=_rotation_days(environ.get("TENANTVAULT_ROTATION_DAYS", "")),
             overlap_seconds=_number(environ, "TENANTVAULT_ROTATION_OVERLAP_SECONDS", OVERLAP_SECONDS, 0.0, _YEAR),
             work_lease_seconds=_number(
                 environ, "TENANTVAULT_WORK_LEASE_SECONDS", WORK_LEASE_SECONDS, 1.0, _MAX_LEASE_SECONDS
@@ -186,6 +197,20 @@ def _url(name: str, value: str, *, is_local: bool) -> str:
     if host in _LOOPBACK and not is_local:
         raise ValueError(f"{name} names this machine: stand-ins for the providers are for the local profile")
     return value.rstrip("/")
+
+
+def _rotation_days(given: str) -> Mapping[Name, float]:
+    """How old the credentials of each provider get: a number for all, and numbers by name, e.g. `90,twilio=0`."""
+    days = dict.fromkeys(Name, ROTATION_DAYS)
+    for part in filter(None, (part.strip() for part in given.split(","))):
+        name, _, number = part.rpartition("=")
+        if name and name not in {known.value for known in Name}:
+            raise ValueError(f"TENANTVAULT_ROTATION_DAYS: {name} is no provider: {', '.join(Name)}")
+        value = _number(
+            {"TENANTVAULT_ROTATION_DAYS": number or "none"}, "TENANTVAULT_ROTATION_DAYS", 0.0, 0.0, _MOST_DAYS
+        )
+        days.update({Name(name): value} if name else dict.fromkeys(Name, value))
+    return MappingProxyType(days)
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:

@@ -16,13 +16,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from services.provider.integration import Integration, Report
+from services.provider.integration import Integration, Report, State
 from services.provider.lease import Leases
 from services.provider.provider import Checkpoint, Provider, Refused, Verdict, pass_by
 from services.provider.work import ScheduledWork, Timetable
 from tenantvault.credentials import Credential, Resource
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import InvalidRequest
+from tenantvault.errors import InvalidRequest, ResourceConflict, VersionConflict
 
 STEPS: Final = ("leased", "tested", "stored", "provisioned", "registered")
 """The steps of every provider."""
@@ -85,6 +85,8 @@ class Connect:
             InvalidRequest: fields are missing or malformed.
             ProviderRefused: the provider does not accept the credential; nothing was stored.
             ProviderUnreachable: the provider did not answer; an existing connection is as it was.
+            ResourceConflict: a number, account or assistant belongs to another org.
+            VersionConflict: it was disconnected meanwhile, or changed.
             LeaseHeld: others work on the same integration.
         """
         provider = self._provider(credential)
@@ -96,11 +98,12 @@ class Connect:
                 await self._checkpoint(step)
 
             await done("leased")
+            # Before anything that takes its time: a disconnect meanwhile makes this connect end in a conflict.
+            before = await self._vault.integration(org_id, provider.name)
             verdict = await provider.test(credential)
             if isinstance(verdict, Refused):
                 raise verdict.error()
             await done("tested")
-            before = await self._vault.integration(org_id, provider.name)
             credential = await provider.complete(
                 org_id, credential, lambda: self._vault.newest_credential(org_id, provider.name)
             )
@@ -110,17 +113,23 @@ class Connect:
             await done("stored")
             made = await provider.provision(org_id, credential, known=before.resources, checkpoint=done)
             await done("provisioned")
-            integration = await self._vault.register(
-                org_id,
-                provider.name,
-                version=version,
-                resources=made.resources,
-                warnings=verdict.warnings + made.warnings,
-                account=verdict.account,
-                schedule=self._timetable.of(provider, credential),
-                lease_owner=owner,
-                on_behalf_of=on_behalf_of,
-            )
+            try:
+                integration = await self._vault.register(
+                    org_id,
+                    provider.name,
+                    version=version,
+                    resources=made.resources,
+                    warnings=verdict.warnings + made.warnings,
+                    account=verdict.account,
+                    schedule=self._timetable.of(provider, credential),
+                    lease_owner=owner,
+                    on_behalf_of=on_behalf_of,
+                )
+            except (ResourceConflict, VersionConflict):
+                # Nobody will ever use what was made for a connection that did not come about.
+                if before.state not in {State.CONNECTED, State.REFUSED}:
+                    await provider.release(org_id, credential, known=made.resources)
+                raise
             await done("registered")
         return Report(integration, verdict.warnings + made.warnings)
 

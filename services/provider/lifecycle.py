@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from services.provider.connect import Connect
-from services.provider.integration import Integration, Report
+from services.provider.integration import Integration, Report, State
+from services.provider.lease import Leases
 from services.provider.provider import Accepted, Provider, Refused
 from tenantvault.credentials import ActiveCredential, Credential
 from tenantvault.credentials import Provider as Name
@@ -14,14 +15,21 @@ from tenantvault.errors import (
     CredentialNotFound,
     CredentialUnreadable,
     InvalidRequest,
+    LeaseHeld,
     ProviderRefused,
     ProviderUnreachable,
+    Unavailable,
 )
 
 RELEASE_SECONDS: Final = 25.0
 """How long a disconnect tries to take back at the provider what was made there."""
 
+PATIENCE: Final = 5.0
+"""Seconds that a disconnect waits for other work on the same integration before it leaves things at the provider."""
+
 _NOT_IN_TIME: Final = "The provider did not answer in time: look there for what was made for this connection."
+_BUSY: Final = "Other work on this connection was under way, so nothing was taken back at the provider: look there."
+_BEFORE: Final = "It was disconnected before: if that was cut off, look at the provider for what is left there."
 _UNREAD: Final = "The stored credential cannot be opened, so nothing was taken back at the provider: look there."
 _log = logging.getLogger(__name__)
 
@@ -31,6 +39,9 @@ class Vault(Protocol):
 
     async def credential(self, org_id: str, provider: Name) -> ActiveCredential[Credential]:
         """The active version; CredentialNotFound when there is none."""
+
+    async def integration(self, org_id: str, provider: Name) -> Integration:
+        """The integration as it is now."""
 
     async def record_verification(
         self,
@@ -55,9 +66,10 @@ class Vault(Protocol):
 class Lifecycle:
     """The verbs."""
 
-    def __init__(self, vault: Vault, providers: Sequence[Provider[Any]], connect: Connect) -> None:
+    def __init__(self, vault: Vault, providers: Sequence[Provider[Any]], leases: Leases, connect: Connect) -> None:
         self._vault = vault
         self._providers = {provider.name: provider for provider in providers}
+        self._leases = leases
         self._connect = connect
 
     async def verify(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:
@@ -80,7 +92,8 @@ class Lifecycle:
     async def disconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:
         """Make the credential unreadable at once, then take back at the provider what was made there.
 
-        What could not be taken back is reported; the disconnect stands all the same.
+        That is done under the lease and only while it stays disconnected: whoever connects again meanwhile keeps what
+        they made. What could not be taken back is reported; the disconnect stands all the same.
         """
         provider = self._provider(name)
         active: ActiveCredential[Credential] | None = None
@@ -88,21 +101,32 @@ class Lifecycle:
         try:
             active = await self._vault.credential(org_id, name)
         except CredentialNotFound:
-            pass  # disconnected already, or never connected: the vault says which
+            unreleased = (_BEFORE,)  # or never connected: the vault says which
         except CredentialUnreadable:
             unreleased = (_UNREAD,)
         integration = await self._vault.disconnect(org_id, name, on_behalf_of=on_behalf_of)
         if active is not None:
-            try:
-                async with asyncio.timeout(RELEASE_SECONDS):
-                    unreleased = await provider.release(org_id, active.credential, known=active.resources)
-            except TimeoutError:
-                unreleased = (_NOT_IN_TIME,)
+            unreleased = await self._release(provider, active)
         if unreleased:
             _log.warning(
                 "not everything was released", extra={"org": org_id, "provider": name.value, "left": len(unreleased)}
             )
         return Report(integration, unreleased=unreleased)
+
+    async def _release(self, provider: Provider[Any], active: ActiveCredential[Credential]) -> tuple[str, ...]:
+        try:
+            async with (
+                asyncio.timeout(RELEASE_SECONDS),
+                self._leases.hold(active.org_id, provider.name, patience=PATIENCE),
+            ):
+                now = await self._vault.integration(active.org_id, provider.name)
+                if now.state is not State.DISCONNECTED:
+                    return ()
+                return await provider.release(active.org_id, active.credential, known=active.resources)
+        except TimeoutError:
+            return (_NOT_IN_TIME,)
+        except (LeaseHeld, Unavailable):
+            return (_BUSY,)
 
     async def reconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "", patience: float = 60.0) -> Report:
         """Make a disconnected credential readable again, test it, and make again what the disconnect took back.
@@ -119,7 +143,7 @@ class Lifecycle:
         try:
             return await self._connect(org_id, active.credential, on_behalf_of=on_behalf_of, patience=patience)
         except ProviderRefused as error:
-            refusal = Refused(type(error), error.message)
+            refusal = Refused(type(error), error.message, next(iter(error.fields), ""))
             return await self._record(org_id, name, active.version, refusal, on_behalf_of)
         except ProviderUnreachable as error:
             _log.info("reconnected without an answer of the provider", extra={"reason": error.reason})

@@ -28,7 +28,6 @@ from services.rpc.process import in_background
 from services.rpc.server import RpcServer, ServerConfig, Service
 from services.rpc.telemetry import Telemetry
 from tenantvault.channel import open_channel
-from tenantvault.credentials import Provider as Name
 from tenantvault.v1 import integration_service_pb2
 from tenantvault.v1.integration_service_pb2_grpc import add_IntegrationServiceServicer_to_server as add_integration
 
@@ -76,7 +75,7 @@ class _Verbs:
         leases = Leases(vault, seconds=config.lease_seconds)
         timetable = Timetable(
             verify_seconds=config.verify_seconds,
-            rotation_days=dict.fromkeys(Name, config.rotation_days),
+            rotation_days=config.rotation_days,
             overlap_seconds=config.overlap_seconds,
         )
         self._config = config
@@ -84,7 +83,7 @@ class _Verbs:
         self._providers = providers
         self._timetable = timetable
         self._connect = Connect(vault, providers, leases, timetable, checkpoint=checkpoint)
-        self._lifecycle = Lifecycle(vault, providers, self._connect)
+        self._lifecycle = Lifecycle(vault, providers, leases, self._connect)
         self._refresh = Refresh(vault, providers, leases, checkpoint=checkpoint)
         self._rotate = Rotate(vault, providers, leases, timetable, checkpoint=checkpoint)
 

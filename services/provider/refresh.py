@@ -14,7 +14,7 @@ from services.provider.lease import Leases
 from services.provider.provider import Checkpoint, Consent, Provider, Refused, pass_by
 from tenantvault.credentials import ActiveCredential, Credential
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import InvalidRequest
+from tenantvault.errors import InvalidRequest, ReauthRequired
 
 
 class Vault(Protocol):
@@ -22,6 +22,9 @@ class Vault(Protocol):
 
     async def credential(self, org_id: str, provider: Name) -> ActiveCredential[Credential]:
         """The active version; CredentialNotFound when there is none."""
+
+    async def integration(self, org_id: str, provider: Name) -> Integration:
+        """The integration as it is now."""
 
     async def refresh(
         self, org_id: str, credential: Credential, *, version: int, lease_owner: str, on_behalf_of: str
@@ -61,9 +64,18 @@ class Refresh:
         self._checkpoint = checkpoint
 
     async def __call__(
-        self, org_id: str, name: Name, *, min_life: float, on_behalf_of: str = "", patience: float = 60.0
+        self,
+        org_id: str,
+        name: Name,
+        *,
+        min_life: float,
+        insist: bool = False,
+        on_behalf_of: str = "",
+        patience: float = 60.0,
     ) -> datetime:
         """Make sure that the stored access token lasts `min_life` seconds; returns when it ends.
+
+        A consent that is known to be over is not asked for again, unless the caller insists.
 
         Raises:
             InvalidRequest: the provider has no access tokens.
@@ -81,6 +93,10 @@ class Refresh:
             active = await self._vault.credential(org_id, name)
             if self._lasts(consent, active, min_life):
                 return consent.expires_at(active.credential)
+            if not insist:
+                known = await self._vault.integration(org_id, name)
+                if known.verification_reason == ReauthRequired.reason and known.version == active.version:
+                    raise ReauthRequired(known.verification_error)
             renewed = await consent.refresh(active.credential)
             if isinstance(renewed, Refused):
                 await self._vault.record_verification(

@@ -15,7 +15,13 @@ from services.provider.providers.vapi import Vapi
 def providers(outbound: Outbound, config: Config) -> tuple[Provider[Any], ...]:
     """All of them, in the order of the contract's enum."""
     return (
-        Vapi(outbound, urls=config.vapi_urls, webhook_url=config.vapi_webhook_url, templates=config.vapi_templates),
+        Vapi(
+            outbound,
+            urls=config.vapi_urls,
+            webhook_url=config.vapi_webhook_url,
+            templates=config.vapi_templates,
+            mark=config.mark,
+        ),
         Twilio(
             outbound,
             url=config.twilio_url,
@@ -24,6 +30,6 @@ def providers(outbound: Outbound, config: Config) -> tuple[Provider[Any], ...]:
             sms_webhook_url=config.twilio_sms_webhook_url,
         ),
         GoogleCalendar(outbound, application=config.google, endpoints=config.google_endpoints),
-        Resend(outbound, url=config.resend_url, webhook_url=config.resend_webhook_url),
+        Resend(outbound, url=config.resend_url, webhook_url=config.resend_webhook_url, mark=config.mark),
         ElevenLabs(outbound, urls=config.elevenlabs_urls, webhook_url=config.elevenlabs_webhook_url),
     )

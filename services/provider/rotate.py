@@ -8,14 +8,15 @@
     retired     the provider ended the one before
 
 What is active works at every moment: until `switched` nothing happened to the current one, and after it nobody ends the
-successor. A successor that was issued and not noted is taken back by the next attempt. When the overlap ends, the
+successor. A successor that was issued and not noted is taken back by the next attempt. Somebody who goes back to the
+one before, or connects anew, while this is under way keeps what they chose. When the overlap ends, the
 successor is tested once more: if the provider refuses it then, the one before is made active again.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, Self
 
@@ -26,6 +27,7 @@ from services.provider.work import Done, ScheduledWork, Timetable
 from tenantvault.credentials import ActiveCredential, Credential, Resource
 from tenantvault.credentials import Provider as Name
 from tenantvault.errors import (
+    InsufficientScope,
     InvalidCredentials,
     InvalidRequest,
     ProviderRefused,
@@ -38,6 +40,8 @@ STEPS: Final = ("issued", "stored", "tested", "noted", "switched", "retired")
 
 _DAY: Final = 86_400.0
 _PARTS: Final = 4
+_NOTED: Final = "successor"
+_SWITCHED: Final = "switched"
 _log = logging.getLogger(__name__)
 
 Note = Callable[[str], Awaitable[None]]
@@ -90,17 +94,18 @@ class _Stage:
     replaced: int
     successor: int
     trace: str
+    has_switched: bool = False
 
     @classmethod
     def read(cls, progress: str) -> Self | None:
         """From a row; None for a rotation that has not come so far."""
         parts = progress.split(":", _PARTS - 1)
-        if len(parts) != _PARTS or parts[0] != "successor" or not (parts[1] + parts[2]).isdecimal():
+        if len(parts) != _PARTS or parts[0] not in {_NOTED, _SWITCHED} or not (parts[1] + parts[2]).isdecimal():
             return None
-        return cls(int(parts[1]), int(parts[2]), parts[3])
+        return cls(int(parts[1]), int(parts[2]), parts[3], has_switched=parts[0] == _SWITCHED)
 
     def __str__(self) -> str:
-        return f"successor:{self.replaced}:{self.successor}:{self.trace}"
+        return f"{_SWITCHED if self.has_switched else _NOTED}:{self.replaced}:{self.successor}:{self.trace}"
 
 
 class Rotate:
@@ -127,10 +132,16 @@ class Rotate:
         """Have a rotation begin now instead of when it is due.
 
         Raises:
-            InvalidRequest: the provider has no way to replace this credential.
+            InvalidRequest: the provider has no way to replace this credential, or this deployment replaces none of it.
             CredentialNotFound: nothing is connected.
+            ProviderRefused: the provider does not take the credential any more.
+            ProviderUnreachable: there was no definite answer.
         """
         provider = self._providers[name]
+        if not self._timetable.rotates(name):
+            raise InvalidRequest(
+                "Rotation is switched off for this provider here: make a new key, and connect with it."
+            )
         async with self._leases.hold(org_id, name, patience=patience) as owner:
             active = await self._vault.credential(org_id, name)
             if provider.rotation is None or not provider.rotation.possible(active.credential):
@@ -138,14 +149,16 @@ class Rotate:
                     f"{provider.description.title} has no way to replace this credential: make a new one there, and"
                     " connect with it."
                 )
-            integration = await self._vault.integration(org_id, name)
+            verdict = await provider.test(active.credential)
+            if isinstance(verdict, Refused):
+                raise verdict.error()
             return await self._vault.register(
                 org_id,
                 name,
                 version=active.version,
-                resources=integration.resources,
-                warnings=integration.warnings,
-                account=integration.account,
+                resources=active.resources,
+                warnings=verdict.warnings,
+                account=verdict.account,
                 schedule=self._timetable.of(provider, active.credential, rotate_now=True),
                 lease_owner=owner,
                 on_behalf_of=on_behalf_of,
@@ -164,19 +177,11 @@ class Rotate:
             active = await self._vault.credential(org_id, name)
             rotation = provider.rotation
             if rotation is None or not rotation.possible(active.credential):
-                return Done(self._timetable.next_rotation(name) or _DAY, by_hand=True)
+                return Done(self._timetable.next_rotation(name), by_hand=True)
             run = _Run(
                 self._vault, provider, rotation, self._timetable, self._checkpoint, org_id, owner, on_behalf_of, note
             )
-            stage = _Stage.read(progress)
-            if stage and active.version == stage.successor:
-                return await run.retire(active, stage, self._now())
-            if stage and active.version == stage.replaced and (done := await run.switch_noted(active, stage)):
-                return done
-            if stage and active.version not in {stage.replaced, stage.successor}:
-                # The customer connected anew meanwhile: that one is young, and none of ours.
-                return Done(self._timetable.next_rotation(name) or _DAY)
-            return await run.begin(active)
+            return await run.go_on(active, _Stage.read(progress), self._now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +198,29 @@ class _Run:
     on_behalf_of: str
     note: Note
 
+    async def go_on(self, active: ActiveCredential[Credential], stage: _Stage | None, now: datetime) -> Done:
+        """From where the row says that it is."""
+        if stage and active.version == stage.successor:
+            return await self.retire(active, stage, now)
+        if stage and (stage.has_switched or active.version != stage.replaced):
+            # Somebody went back to the one before, or connected anew: what they chose stays.
+            return Done(self.timetable.next_rotation(self.provider.name))
+        if stage and (done := await self.switch_noted(active, stage)):
+            return done
+        if not self.timetable.rotates(self.provider.name):
+            return Done(self.timetable.next_rotation(self.provider.name))
+        return await self.begin(active)
+
     async def begin(self, active: ActiveCredential[Credential]) -> Done:
         """From the issue to the switch."""
         integration = await self.vault.integration(self.org_id, self.provider.name)
         issued = await self.rotation.issue(self.org_id, active.credential)
         if isinstance(issued, Refused):
-            _log.warning("a credential cannot rotate by itself", extra=self._about(reason=issued.kind.reason))
-            return Done(0.0, by_hand=True)
+            _log.warning("a credential did not rotate", extra=self._about(reason=issued.kind.reason))
+            # What this credential may never do is for the customer to do; anything else may pass.
+            if issubclass(issued.kind, InsufficientScope | WrongCredentialType):
+                return Done(0.0, by_hand=True)
+            return Done(_DAY, failed=True)
         await self.checkpoint("issued")
         version = await self.vault.put(
             self.org_id, issued, expected_version=integration.latest_version, on_behalf_of=self.on_behalf_of
@@ -238,8 +259,10 @@ class _Run:
             lease_owner=self.owner,
             on_behalf_of=self.on_behalf_of,
         )
+        switched = str(replace(stage, has_switched=True))
+        await self.note(switched)
         await self.checkpoint("switched")
-        return Done(self.timetable.overlap_seconds, progress=str(stage))
+        return Done(self.timetable.overlap_seconds, progress=switched)
 
     async def retire(self, active: ActiveCredential[Credential], stage: _Stage, now: datetime) -> Done:
         """End the one that was replaced once the overlap is over, or go back to it."""
@@ -271,7 +294,7 @@ class _Run:
                 lease_owner=self.owner,
                 on_behalf_of=self.on_behalf_of,
             )
-        return Done(self.timetable.next_rotation(self.provider.name) or _DAY)
+        return Done(self.timetable.next_rotation(self.provider.name))
 
     async def _go_back(self, active: ActiveCredential[Credential], stage: _Stage, verdict: Refused) -> Done:
         """The provider refuses what it issued: the one before, which still works, is made active again."""

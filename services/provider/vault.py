@@ -1,6 +1,7 @@
 """The vault, as this process calls it: an adapter over gRPC to the ports of the sagas, of leases and of the worker."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import grpc.aio
@@ -67,13 +68,20 @@ class GrpcVault:
         return active_from_message(response.credential)
 
     async def newest_credential(self, org_id: str, provider: Provider) -> Credential | None:
-        """See `connect.Vault`. One that is damaged is none: connecting anew is how that is mended."""
+        """See `connect.Vault`. One that is damaged is none: connecting anew is how that is mended.
+
+        A disconnect passes a number over, so that the newest may be the active one under an older number.
+        """
         request = access.GetNewestCredentialRequest(org_id=org_id, provider=PROVIDER_NUMBER[provider])
         try:
             response = await self._call(self._access.GetNewestCredential, request)
-        except (CredentialNotFound, CredentialUnreadable):
+            return active_from_message(response.credential).credential
+        except CredentialUnreadable:
             return None
-        return active_from_message(response.credential).credential
+        except CredentialNotFound:
+            with suppress(CredentialNotFound, CredentialUnreadable):
+                return (await self.credential(org_id, provider)).credential
+            return None
 
     async def put(self, org_id: str, credential: Credential, *, expected_version: int, on_behalf_of: str) -> int:
         """See `connect.Vault`."""

@@ -20,6 +20,8 @@ OVERLAP_SECONDS: Final = 43_200.0
 """How long the one that was replaced goes on working. The vault must hand it out for as long as that."""
 
 _DAY: Final = 86_400.0
+# As far away as the contract lets work be.
+_NEVER: Final = 3640 * _DAY
 # Of a period, by how much a moment is moved at random, so that those who connected together do not stay together.
 _SPREAD: Final = 0.2
 _REFRESH_AHEAD: Final = 600.0
@@ -85,10 +87,15 @@ class Timetable:
         work = [ScheduledWork(Task.VERIFY, self.next_verify())]
         if provider.consent is not None:
             return [*work, ScheduledWork(Task.REFRESH, self.next_refresh(provider.consent.expires_at(credential)))]
-        if period := self.next_rotation(provider.name):
+        if self.rotates(provider.name):
             by_itself = provider.rotation is not None and provider.rotation.possible(credential)
-            work.append(ScheduledWork(Task.ROTATE, 0.0 if rotate_now else period, by_hand=not by_itself))
+            due_in = 0.0 if rotate_now else self.next_rotation(provider.name)
+            work.append(ScheduledWork(Task.ROTATE, due_in, by_hand=not by_itself))
         return work
+
+    def rotates(self, provider: Name) -> bool:
+        """Whether this deployment replaces the provider's credentials at all, or reminds of it."""
+        return self.rotation_days.get(provider, 0.0) > 0
 
     def next_verify(self) -> float:
         """Seconds until a credential is tested again."""
@@ -100,8 +107,8 @@ class Timetable:
         return max(left - self._about(_REFRESH_AHEAD), _SOONEST_REFRESH)
 
     def next_rotation(self, provider: Name) -> float:
-        """Seconds until a new credential should be replaced; 0 for never."""
-        return self.rotation_days.get(provider, 0.0) * _DAY
+        """Seconds until a new credential should be replaced; years where that is never done."""
+        return self.rotation_days.get(provider, 0.0) * _DAY or _NEVER
 
     def backoff(self, attempts: int, *, at_least: float = 0.0) -> float:
         """Seconds until something is tried again that went wrong so often: exponential, spread, an hour at most."""

@@ -38,6 +38,8 @@ _SHARE: Final = 0.8
 _SOON: Final = 30.0
 _GIVING_BACK_SECONDS: Final = 2.0
 _REFRESH_LIFE: Final = 900.0
+# Whatever a provider asks for, an access token must not end meanwhile.
+_LONGEST_ASKED: Final = 3600.0
 _log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[object]]
@@ -99,6 +101,8 @@ class Worker:
                 taken = await self.once()
             except TenantVaultError as error:
                 _log.warning("no work could be taken", extra={"reason": error.reason})
+            except Exception as error:  # noqa: BLE001 - the background must not end, whatever happens
+                _log.error("the worker failed", exc_info=error)
             if not taken:
                 await self.sleep(self.poll_seconds * (0.5 + self.jitter()))
 
@@ -149,7 +153,9 @@ class Worker:
                 await self.lifecycle.verify(work.org_id, work.provider, on_behalf_of=ON_BEHALF_OF)
                 return Done(self.timetable.next_verify())
             case Task.REFRESH:
-                ends = await self.refresh(work.org_id, work.provider, min_life=_REFRESH_LIFE, on_behalf_of=ON_BEHALF_OF)
+                ends = await self.refresh(
+                    work.org_id, work.provider, min_life=_REFRESH_LIFE, insist=True, on_behalf_of=ON_BEHALF_OF
+                )
                 return Done(self.timetable.next_refresh(ends))
             case Task.ROTATE:
 
@@ -170,7 +176,8 @@ class Worker:
                 if not isinstance(error, RateLimited):
                     self.outages.failed(piece.work.provider)
                 _log.info("the provider gave no answer", extra=piece.about(reason=error.reason))
-                pause = self.timetable.backoff(piece.work.attempts, at_least=error.retry_after or 0.0)
+                asked = min(error.retry_after or 0.0, _LONGEST_ASKED)
+                pause = self.timetable.backoff(piece.work.attempts, at_least=asked)
             case TimeoutError() | LeaseHeld() | VersionConflict() | CredentialNotFound():
                 # Others are at it, or were. What was disconnected is not taken up again before a reconnect.
                 self.counts.busy += 1

@@ -172,16 +172,15 @@ class Keeper:
     ) -> int:
         """Store a payload as the version after `expected_version`; nobody can read it before it is activated.
 
-        The newest version's own payload, put again, is that version.
+        The newest version's own payload, put again, is that version, and so is the active one's: it may be an older
+        one, after a disconnect or a rollback.
 
         Raises:
             VersionConflict: `expected_version` is not the newest.
             CredentialUnreadable: the org's key does not unwrap.
         """
-        [newest] = await self._store.read([(org_id, provider)], newest=True)
-        record = newest.record if newest else None
-        if record and record.name.version == expected_version and await self._holds(record, payload):
-            return expected_version
+        if again := await self._put_before(org_id, provider, payload, expected_version):
+            return again
 
         async def decide(held: Held) -> Change:
             changed = rules.put(held.org, provider, expected_version + 1)
@@ -268,7 +267,9 @@ class Keeper:
         record = stored.record if stored else None
         compared = record is not None and record.name.version == version
         if record is not None and compared and not may_replace(await self._opened(record), payload):
-            raise InvalidRequest("Only the access token and its end may differ from what is stored: connect anew.")
+            raise InvalidRequest(
+                "Only the tokens and the access token's end may differ from what is stored: connect anew."
+            )
 
         async def decide(held: Held) -> Change:
             changed = rules.refresh(held.org, provider, version)
@@ -483,6 +484,28 @@ class Keeper:
                 extra={"org": name.org_id, "provider": name.provider, "version": name.version},
             )
             raise CredentialUnreadable from None
+
+    async def _put_before(self, org_id: str, provider: str, payload: bytes, newest: int) -> int:
+        """The version that has the payload: the newest, if it is that of this number, or the active one; 0 for none."""
+        [stored] = await self._store.read([(org_id, provider)], newest=True)
+        if stored is None or stored.pointer.latest_version != newest:
+            return 0
+        if stored.record and await self._holds(stored.record, payload):
+            return newest
+        if not stored.pointer.is_active or stored.pointer.version == newest:
+            return 0
+        [stored] = await self._store.read([(org_id, provider)])
+        if stored is None or stored.record is None or stored.pointer.latest_version != newest:
+            return 0
+        # Where the proof is broken, only a new version mends it.
+        trusted = await self._trusts(stored)
+        return stored.record.name.version if trusted and await self._holds(stored.record, payload) else 0
+
+    async def _trusts(self, stored: Stored) -> bool:
+        try:
+            return await self._envelope.trusts(stored)
+        except self._unreadable:
+            return False
 
     async def _holds(self, record: Record, payload: bytes) -> bool:
         try:

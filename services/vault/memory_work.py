@@ -114,17 +114,21 @@ class MemoryWork:
         return True
 
     def replace(self, org_id: str, provider: str, schedule: Sequence[ScheduledWork]) -> None:
-        """Put other tasks in the place of an integration's; one that somebody has stays theirs."""
+        """Put other tasks in the place of an integration's.
+
+        One that somebody has stays theirs. One that has come some way stays that far, and is due no later than it was.
+        """
         now = self._now()
         before = {task: self._rows.pop(Piece(org_id, provider, task), None) for task in Task}
         for work in schedule:
             row = _Row(due_at=now + work.due_in, by_hand=work.by_hand)
             kept = before[work.task]
             if kept is not None:
-                row.finished_at = kept.finished_at
+                row.finished_at, row.progress = kept.finished_at, kept.progress
+            if kept is not None and kept.progress:
+                row.due_at = min(kept.due_at, row.due_at)
             if kept is not None and kept.is_leased(now):
-                row.owner, row.leased_until = kept.owner, kept.leased_until
-                row.attempts, row.progress = kept.attempts, kept.progress
+                row.owner, row.leased_until, row.attempts = kept.owner, kept.leased_until, kept.attempts
             self._rows[Piece(org_id, provider, work.task)] = row
 
     def rotation(self, org_id: str, provider: str) -> tuple[datetime | None, bool]:

@@ -65,7 +65,7 @@ def activate(
     """Make the newest version the current one, with its resources; the one before stays readable for the overlap.
 
     The current version may be registered again, also when it is not the newest: that changes its resources and what
-    people look at.
+    people look at; an account that is known stays when none is named.
 
     Raises:
         VersionConflict: it is neither the newest nor the current one, or a disconnect has passed it over.
@@ -99,7 +99,8 @@ def activate(
         resources=resources,
         connected=not again,
         verified=True,
-        facts=replace(facts, error="", reason="", account=facts.account or ""),
+        # What is known of another version's account says nothing of this one's.
+        facts=replace(facts, error="", reason="", account=facts.account or (None if again else "")),
     )
 
 
@@ -139,17 +140,17 @@ def refresh(org: Org, provider: str, version: int) -> Changed:
 def disconnect(org: Org, provider: str) -> Changed | None:
     """Make the credential unreadable, the one before too; None when it is already.
 
-    The number of a version that waits to be activated is passed over, so that a connect under way cannot undo it.
+    A version number is passed over, so that no work under way can undo it: neither what waits to be activated nor what
+    was begun and has put nothing yet, a connect or a rotation, finds the newest version that it knew.
     """
     demand_not_shredded(org)
     pointer = _connected_once(org, provider)
     if not pointer.is_active:
         return None
-    waits = pointer.latest_version > pointer.version
     after = replace(
         pointer,
         is_active=False,
-        latest_version=pointer.latest_version + int(waits),
+        latest_version=pointer.latest_version + 1,
         previous_version=0,
         previous_until=None,
     )

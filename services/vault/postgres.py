@@ -34,7 +34,7 @@ from services.vault.keeper import Change, Decide, Held
 from services.vault.org import Changed
 from services.vault.postgres_audit import append
 from services.vault.postgres_oauth import forget_oauth_states
-from services.vault.postgres_work import forget_work, replace_schedule
+from services.vault.postgres_work import forget_work, note_what_waits, replace_schedule
 from tenantvault.errors import (
     CredentialNotFound,
     CredentialUnreadable,
@@ -280,6 +280,14 @@ async def _write(db: Connection, held: Held, change: Change) -> None:
         await _replace_mappings(db, org.org_id, provider, mappings)
     if change.schedule is not None:
         await replace_schedule(db, org.org_id, changed.provider, change.schedule)
+    if _served(held.org) != _served(org):
+        await note_what_waits(db, org.org_id)
+
+
+def _served(org: Org) -> set[str]:
+    """The integrations of which work is done."""
+    is_open = org.state is OrgState.ACTIVE
+    return {pointer.provider for pointer in org.pointers.values() if is_open and pointer.is_active}
 
 
 async def _keep_key(db: Connection, key: OrgKey) -> None:

@@ -98,7 +98,7 @@ class PostgresWork:
 async def replace_schedule(db: Connection, org_id: str, provider: str, schedule: Sequence[ScheduledWork]) -> None:
     """Put other tasks in the place of an integration's, in the transaction and the org's context that are open.
 
-    One that somebody has stays theirs.
+    One that somebody has stays theirs. One that has come some way stays that far, and is due no later than it was.
     """
     tasks = [work.task.value for work in schedule]
     await db.execute(
@@ -108,16 +108,26 @@ async def replace_schedule(db: Connection, org_id: str, provider: str, schedule:
         "INSERT INTO tasks AS t (org_id, provider, task, due_at, by_hand)"
         " SELECT $1, $2, s.task, clock_timestamp() + s.due_in, s.by_hand"
         "   FROM unnest($3::text[], $4::interval[], $5::boolean[]) AS s(task, due_in, by_hand)"
-        " ON CONFLICT (org_id, provider, task) DO UPDATE SET due_at = EXCLUDED.due_at, by_hand = EXCLUDED.by_hand,"
+        " ON CONFLICT (org_id, provider, task) DO UPDATE SET by_hand = EXCLUDED.by_hand,"
+        "   due_at = CASE WHEN t.progress = '' THEN EXCLUDED.due_at ELSE least(t.due_at, EXCLUDED.due_at) END,"
         "   owner = CASE WHEN t.leased_until > clock_timestamp() THEN t.owner ELSE '' END,"
         "   leased_until = CASE WHEN t.leased_until > clock_timestamp() THEN t.leased_until END,"
-        "   attempts = CASE WHEN t.leased_until > clock_timestamp() THEN t.attempts ELSE 0 END,"
-        "   progress = CASE WHEN t.leased_until > clock_timestamp() THEN t.progress ELSE '' END",
+        "   attempts = CASE WHEN t.leased_until > clock_timestamp() THEN t.attempts ELSE 0 END",
         org_id,
         provider,
         tasks,
         [work.due_in for work in schedule],
         [work.by_hand for work in schedule],
+    )
+
+
+async def note_what_waits(db: Connection, org_id: str) -> None:
+    """Note of an org's tasks which wait until an integration or the org comes back, in the transaction that is open."""
+    await db.execute(
+        "UPDATE tasks t SET waits = NOT c.is_active OR o.state <> 'active' FROM org_credentials c, orgs o"
+        " WHERE t.org_id = $1 AND c.org_id = $1 AND c.provider = t.provider AND o.org_id = $1"
+        "   AND t.waits <> (NOT c.is_active OR o.state <> 'active')",
+        org_id,
     )
 
 

@@ -90,9 +90,12 @@ def refreshed_from(credential: pb.Credential) -> tuple[str, bytes]:
 
 
 def only_refreshed(stored: bytes, refreshed: bytes) -> bool:
-    """Whether of two payloads nothing but the access token and its end differ."""
+    """Whether of two payloads nothing but the tokens and the access token's end differ.
+
+    With a new access token there may be a new refresh token, in the place of the old one (RFC 6749, section 6).
+    """
     try:
-        before, after = _without_token(stored), _without_token(refreshed)
+        before, after = _without_tokens(stored), _without_tokens(refreshed)
     except DecodeError:
         return False
     return before is not None and before == after
@@ -134,11 +137,12 @@ def _hash_from(field: str, value: bytes) -> bytes:
     return value
 
 
-def _without_token(payload: bytes) -> bytes | None:
+def _without_tokens(payload: bytes) -> bytes | None:
     credential = pb.Credential.FromString(payload)
     if credential.WhichOneof("kind") != "google_calendar":
         return None
     credential.google_calendar.ClearField("access_token")
+    credential.google_calendar.ClearField("refresh_token")
     credential.google_calendar.ClearField("expires_at")
     # Bytes, not messages: fields of a newer contract count too.
     return credential.SerializeToString(deterministic=True)

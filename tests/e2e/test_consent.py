@@ -138,6 +138,23 @@ async def test_a_person_consents_and_the_address_keeps_nothing(page: Page, produ
 
 
 @pytest.mark.browser
+async def test_a_page_that_the_browser_kept_can_be_used_again_on_the_way_back(page: Page, product: Product) -> None:
+    """An answer without content leaves the browser where it is, as a page that was kept comes back."""
+    await hand_over(page, product, new_org())
+    await page.route(f"{product.stack.sandbox_url}/google/**", lambda route: route.fulfill(status=204))
+    await page.locator('[data-provider="googleCalendar"] [data-action="connect"]').click()
+    async with page.expect_request(f"{product.stack.sandbox_url}/google/**"):
+        await page.get_by_role("button", name="Connect with Google").click()
+    dialog = page.locator("#connect-dialog")
+    await expect(dialog).to_have_attribute("data-state", "sending")
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    await expect(dialog).to_have_attribute("data-state", "form")
+    await expect(page.get_by_role("button", name="Connect with Google")).to_have_attribute("aria-disabled", "false")
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+
+
+@pytest.mark.browser
 async def test_a_person_who_leaves_out_the_list_of_calendars_is_connected_and_warned(
     page: Page, product: Product
 ) -> None:

@@ -594,9 +594,9 @@ async def test_a_newer_version_of_a_disconnected_integration_can_be_taken_up_aga
 ) -> None:
     await vault.connect(org)
     await vault.disconnect(org)
-    await vault.put(org, expected=1)
-    assert (0, 2) == (await readable(store, org), await readable(store, org, newest=True))
-    assert State.CONNECTED is (await vault.activate(org, 2)).state
+    await vault.put(org, expected=2)
+    assert (0, 3) == (await readable(store, org), await readable(store, org, newest=True))
+    assert State.CONNECTED is (await vault.activate(org, 3)).state
 
 
 async def test_a_disconnect_ends_a_connect_that_is_under_way(vault: Vault, store: Store, org: str) -> None:
@@ -611,6 +611,49 @@ async def test_a_disconnect_ends_a_connect_that_is_under_way(vault: Vault, store
     await vault.connect(org, expected=3)
     assert 4 == await readable(store, org)
     assert {1: "stored", 2: "stored", 4: "active"} == await states(store, org)
+
+
+@pytest.mark.parametrize("comes_back", [False, True], ids=["disconnected", "reconnected"])
+async def test_a_disconnect_ends_work_that_has_put_nothing_yet(vault: Vault, org: str, *, comes_back: bool) -> None:
+    await vault.connect(org)
+    await vault.disconnect(org)
+    if comes_back:
+        await vault.reconnect(org)
+    with pytest.raises(VersionConflict):
+        await vault.put(org, expected=1)
+    shown = await vault.integration(org)
+    assert (1, 2) == (shown.version, shown.latest_version)
+    assert 3 == (await vault.connect(org, expected=2)).version
+
+
+async def test_after_a_reconnect_the_active_version_is_older_than_the_newest(
+    vault: Vault, store: Store, org: str
+) -> None:
+    resource = assistant()
+    await vault.connect(org)
+    await vault.connect(org, resource, expected=1)
+    await vault.disconnect(org)
+    await vault.reconnect(org)
+    # The number that was passed over has nothing.
+    assert (2, 0) == (await readable(store, org), await readable(store, org, newest=True))
+    with pytest.raises(CredentialNotFound):
+        await vault.get_newest(org)
+    assert {1: "stored", 2: "active"} == await states(store, org)
+    with pytest.raises(VersionConflict):
+        await vault.activate(org, 3)
+    generation = await vault.generation(org)
+    assert 2 == await vault.put(org, secret(org, "vapi", 2), expected=3)
+    assert generation == await vault.generation(org)
+    assert (2, 3, [resource]) == (
+        (shown := await vault.activate(org, 2, resource)).version,
+        shown.latest_version,
+        list(shown.resources),
+    )
+    assert 1 == (await vault.roll_back(org, 1, expected=2)).version
+    assert secret(org, "vapi", 1) == (await vault.get(org)).payload
+    assert 4 == await vault.put(org, secret(org, "vapi", 2), expected=3)
+    assert (1, 4) == (await readable(store, org), await readable(store, org, newest=True))
+    assert 1 == await vault.put(org, secret(org, "vapi", 1), expected=4)
 
 
 @pytest.mark.parametrize("verb", [Vault.disconnect, Vault.reconnect])
@@ -1236,9 +1279,9 @@ async def test_every_change_leaves_one_event_in_order(parts: Parts, vault: Vault
     await vault.disconnect(org)
     await vault.reconnect(org)
     await vault.reconnect(org)
-    await vault.connect(org, expected=1)
-    await vault.roll_back(org, 1, expected=2)
-    await vault.destroy(org, 2)
+    await vault.connect(org, expected=2)
+    await vault.roll_back(org, 1, expected=3)
+    await vault.destroy(org, 3)
     assert [
         ("credential.put", "vapi", 1, "ok"),
         ("credential.activate", "vapi", 1, "ok"),
@@ -1246,10 +1289,10 @@ async def test_every_change_leaves_one_event_in_order(parts: Parts, vault: Vault
         ("credential.verify", "vapi", 1, "ok"),
         ("credential.disconnect", "vapi", 1, "ok"),
         ("credential.reconnect", "vapi", 1, "ok"),
-        ("credential.put", "vapi", 2, "ok"),
-        ("credential.activate", "vapi", 2, "ok"),
+        ("credential.put", "vapi", 3, "ok"),
+        ("credential.activate", "vapi", 3, "ok"),
         ("credential.roll_back", "vapi", 1, "ok"),
-        ("credential.destroy", "vapi", 2, "ok"),
+        ("credential.destroy", "vapi", 3, "ok"),
     ] == await vault.events(org)
     links = [link for link in await chain_of(parts.audit, org) if isinstance(link, Link)]
     assert [*range(1, 11)] == [link.sequence for link in links] == [link.event.generation for link in links]
@@ -1599,6 +1642,12 @@ async def test_what_the_provider_said_is_shown_until_it_says_something_else(vaul
     assert ("", "", [], "bob@example.com") == await said()
     await vault.verify(org, error="Refused.", reason="INVALID_CREDENTIALS")
     await vault.activate(org)
+    assert ("", "", [], "bob@example.com") == await said()
+    await vault.activate(org, facts=Facts(account=""))
+    assert ("", "", [], "bob@example.com") == await said()
+    await vault.activate(org, facts=Facts(account="ada@example.com"))
+    assert ("", "", [], "ada@example.com") == await said()
+    await vault.connect(org, expected=2)
     assert ("", "", [], "") == await said()
 
 
@@ -1829,10 +1878,35 @@ async def test_a_schedule_takes_the_place_of_the_one_before(
 async def test_a_new_schedule_begins_to_count_anew(vault: Vault, work: work_ports.Work, org: str) -> None:
     await vault.connect(org, schedule=due_now())
     [first] = await claimed(work, org)
-    await work.finish(first.piece, "worker", Finish(due_in=DAY, failed=True, progress="half"))
+    await work.finish(first.piece, "worker", Finish(due_in=DAY, failed=True))
     await vault.activate(org, schedule=due_now())
     [again] = await claimed(work, org)
     assert (1, "") == (again.attempts, again.progress)
+
+
+@pytest.mark.parametrize(("was_due_in", "is_due_in", "kept"), [(HOUR, DAY, HOUR), (DAY, HOUR, HOUR), (NOW, DAY, NOW)])
+async def test_work_that_has_come_some_way_stays_that_far_and_is_due_no_later_under_a_new_schedule(
+    vault: Vault, work: work_ports.Work, org: str, was_due_in: timedelta, is_due_in: timedelta, kept: timedelta
+) -> None:
+    async def due_in() -> timedelta:
+        at = (await vault.integration(org)).rotation_due_at
+        assert at is not None
+        return at - datetime.now(UTC)
+
+    rotation = ScheduledWork(task=Task.ROTATE, due_in=is_due_in)
+    await vault.connect(org, schedule=due_now(Task.ROTATE))
+    [first] = await claimed(work, org)
+    await work.finish(first.piece, "worker", Finish(due_in=was_due_in, failed=True, progress="half"))
+    shown = await vault.activate(org, schedule=[*due_now(), rotation])
+    assert shown.rotates_by_itself
+    assert kept - MINUTE < await due_in() < kept + MINUTE
+    await vault.activate(org, schedule=due_now(Task.ROTATE))
+    [again] = await claimed(work, org)
+    assert (first.piece, 1, "half") == (again.piece, again.attempts, again.progress)
+    # What was done to its end is scheduled as it is said.
+    await work.finish(first.piece, "worker", Finish(due_in=HOUR))
+    await vault.activate(org, schedule=[ScheduledWork(task=Task.ROTATE, due_in=DAY)])
+    assert DAY - MINUTE < await due_in() < DAY + MINUTE
 
 
 async def test_a_piece_that_is_under_way_stays_its_workers_under_a_new_schedule(
@@ -1845,7 +1919,8 @@ async def test_a_piece_that_is_under_way_stays_its_workers_under_a_new_schedule(
         org, expected=1, schedule=[*due_now(), ScheduledWork(task=Task.ROTATE, due_in=DAY, by_hand=True)]
     )
     assert shown.rotation_due_at is not None
-    assert shown.rotation_due_at > datetime.now(UTC) + DAY - MINUTE
+    # It has come some way: that is not put off.
+    assert shown.rotation_due_at <= datetime.now(UTC)
     assert not shown.rotates_by_itself
     await vault.activate(org, 2, schedule=due_now(Task.VERIFY, Task.ROTATE))
     assert [] == await claimed(work, org, owner="worker-2")

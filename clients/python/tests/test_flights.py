@@ -51,6 +51,25 @@ def test_a_flight_that_was_over_before_is_not_joined(flights: Flights[Future[Non
             assert second(start) is third(start) is start.started[1]
 
 
+def test_who_joins_again_takes_another_flight_when_the_first_is_over(
+    flights: Flights[Future[None]], start: Hangar
+) -> None:
+    with flights.of("acme") as first, flights.of("acme") as second:
+        assert first(start) is first(start) is second(start)
+        start.started[0].set_result(None)
+        assert first(start) is second(start) is start.started[1]
+
+
+def test_a_flight_that_another_began_again_is_joined_even_if_it_is_over(
+    flights: Flights[Future[None]], start: Hangar
+) -> None:
+    with flights.of("acme") as first, flights.of("acme") as second:
+        first(start)
+        second(start).set_result(None)
+        first(start).set_result(None)
+        assert second(start) is start.started[1]
+
+
 def test_orgs_have_flights_of_their_own(flights: Flights[Future[None]], start: Hangar) -> None:
     with flights.of("acme") as acme, flights.of("globex") as globex:
         assert acme(start) is not globex(start)
@@ -108,8 +127,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(caller=callers)
     def join(self, caller: Any) -> None:
-        org, _, join, over = caller
-        assert id(join(self.hangar[org])) not in over
+        org, _, join, past = caller
+        over = {id(flight) for flight in self.hangar[org].started if flight.done()}
+        flight = join(self.hangar[org])
+        assert id(flight) not in past & over
+        past.add(id(flight))
         assert sum(not flight.done() for flight in self.hangar[org].started) <= 1
 
     @rule(caller=consumes(callers))

@@ -399,6 +399,77 @@ async def test_a_token_that_grew_old_again_is_refreshed_again(client: Any, googl
     assert 2 == len(provider_wire.calls)
 
 
+def flight_of_another(client: Any, rpc_future: Any) -> tuple[Any, Callable[[TenantVaultError], Any]]:
+    """A refresh that is under way, and what ends it with an error."""
+    if isinstance(client.client, Client):
+        return rpc_future, lambda error: rpc_future.land(client.refused(error))
+    future = asyncio.get_running_loop().create_future()
+    return future, future.set_result
+
+
+@pytest.mark.parametrize(
+    ("ended", "again", "expected", "timeouts"),
+    [
+        (DeadlineExceeded(), None, "ya29.2", [8.0]),
+        (DeadlineExceeded(), DeadlineExceeded(), DeadlineExceeded, [8.0]),
+        (DeadlineExceeded(), ReauthRequired(), ReauthRequired, [8.0]),
+        (ProviderUnavailable(), None, ProviderUnavailable, []),
+        (ReauthRequired(), None, ReauthRequired, []),
+    ],
+)
+async def test_a_refresh_that_another_gave_too_little_time_is_made_once_more_in_what_is_left(
+    client: Any,
+    google: Google,
+    wire: Any,
+    provider_wire: Any,
+    rpc_future: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: TenantVaultError,
+    again: TenantVaultError | None,
+    expected: str | type[TenantVaultError],
+    timeouts: list[float],
+) -> None:
+    hours = Hours(monkeypatch, google, step=1)
+    flight, end = flight_of_another(client, rpc_future)
+
+    def ends_meanwhile(call: Any) -> Any:
+        if not flight.done():
+            end(ended)
+        return hours.vault(call)
+
+    wire.answer = ends_meanwhile
+    provider_wire.answer = hours.provider if again is None else client.refused(again)
+    with client.client._flights.of("acme") as another:
+        another(lambda: flight)
+        if isinstance(expected, str):
+            assert expected == token(await client.google_calendar("acme", deadline=9))
+        else:
+            with pytest.raises(expected):
+                await client.google_calendar("acme", deadline=9)
+
+    assert timeouts == [call.options["timeout"] for call in provider_wire.calls]
+
+
+async def test_many_tasks_whose_refresh_ran_out_of_time_share_the_next_one_too(
+    asynchronous: AsyncClient, google: Google, wire: Any, provider_wire: Any
+) -> None:
+    def too_late_at_first(call: Any) -> Any:
+        return refused(DeadlineExceeded()) if 1 == len(provider_wire.calls) else google.provider(call)
+
+    wire.answer = held_back(google, asyncio.Barrier(CALLERS).wait)
+    provider_wire.answer = too_late_at_first
+
+    found = await asyncio.gather(
+        *(asynchronous.google_calendar("acme") for _ in range(CALLERS)), return_exceptions=True
+    )
+
+    # Who began the first has had its time.
+    assert [DeadlineExceeded] == [type(each) for each in found if isinstance(each, BaseException)]
+    assert ["ya29.2"] * (CALLERS - 1) == [token(each) for each in found if not isinstance(each, BaseException)]
+    assert 2 == len(provider_wire.calls)
+    assert 0 == len(asynchronous._flights)
+
+
 class Held:
     """A refresh that is under way until it is released."""
 

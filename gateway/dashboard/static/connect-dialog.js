@@ -13,6 +13,7 @@ class ConnectDialog extends HTMLElement {
   #problem = null;
   #submit = null;
   #sending = false;
+  #leaving = false;
 
   connectedCallback() {
     this.replaceChildren(this.#dialog);
@@ -23,6 +24,8 @@ class ConnectDialog extends HTMLElement {
     });
     // Whatever way it was closed, nothing that was typed stays in the page.
     this.#dialog.addEventListener("close", () => this.#empty());
+    // On the way back the browser may show the page just as it was left.
+    window.addEventListener("pageshow", (event) => event.persisted && this.#leaving && this.#return());
   }
 
   /** Ask for a provider's credential or consent. `replaces` says that there is one already. */
@@ -111,12 +114,22 @@ class ConnectDialog extends HTMLElement {
     this.#occupy(true);
     const answer = await (byConsent ? api.startConsent() : api.connect(provider, values)).catch((error) => error);
     // The browser is on its way; until it has left, nothing is to be clicked twice.
-    if (answer.authorizationUrl) return location.assign(answer.authorizationUrl);
+    if (answer.authorizationUrl) return this.#leave(answer.authorizationUrl);
     this.#occupy(false);
     // By now the secrets are with the server, or nowhere.
     const emptied = this.#fields.filter((field) => field.forget());
     if (answer instanceof Error) this.#fail(answer, emptied);
     else this.#succeed(answer);
+  }
+
+  #leave(url) {
+    this.#leaving = true;
+    location.assign(url);
+  }
+
+  #return() {
+    this.#leaving = false;
+    this.#occupy(false);
   }
 
   #occupy(sending) {

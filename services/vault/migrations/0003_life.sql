@@ -8,7 +8,8 @@ ALTER TABLE org_credentials
     ADD COLUMN account              text NOT NULL DEFAULT '';
 
 -- Work that comes due again and again. The integration's own state decides whether it is done: the rows of one that is
--- disconnected, or of an org that is frozen, stay and wait.
+-- disconnected, or of an org that is frozen, stay and wait. They say so themselves too, so that looking for what is due
+-- does not come past them.
 CREATE TABLE tasks (
     org_id        text NOT NULL,
     provider      text NOT NULL,
@@ -16,6 +17,7 @@ CREATE TABLE tasks (
     due_at        timestamptz NOT NULL,
     -- The customer has to do it: it is shown, and no worker gets it.
     by_hand       boolean NOT NULL DEFAULT false,
+    waits         boolean NOT NULL DEFAULT false,
     owner         text NOT NULL DEFAULT '',
     leased_until  timestamptz,
     -- How often it was taken since it last went well.
@@ -26,7 +28,7 @@ CREATE TABLE tasks (
     PRIMARY KEY (org_id, provider, task),
     FOREIGN KEY (org_id, provider) REFERENCES org_credentials
 );
-CREATE INDEX tasks_due ON tasks (due_at) WHERE NOT by_hand;
+CREATE INDEX tasks_due ON tasks (due_at) WHERE NOT by_hand AND NOT waits;
 
 -- Consents under way. The state itself is with the person's browser, and so is what the binding is made of: SHA-256 both.
 CREATE TABLE oauth_states (
@@ -39,11 +41,22 @@ CREATE TABLE oauth_states (
     PRIMARY KEY (org_id, state_hash)
 );
 
--- What is connected already is tested from now on, not all of it at once. The owner is fenced off too (FORCE), and no
--- policy is for it.
+-- What was ever connected is tested from now on, not all of it at once; what is disconnected, from when it is connected
+-- again. Keys are replaced a quarter of a year after they were connected, and not all the old ones at once: Twilio's by
+-- itself, Vapi's by the customer. The owner is fenced off too (FORCE), and no policy is for it.
 ALTER TABLE org_credentials NO FORCE ROW LEVEL SECURITY;
-INSERT INTO tasks (org_id, provider, task, due_at)
-    SELECT org_id, provider, 'verify', now() + random() * interval '1 day' FROM org_credentials WHERE is_active;
+ALTER TABLE orgs NO FORCE ROW LEVEL SECURITY;
+INSERT INTO tasks (org_id, provider, task, due_at, waits)
+    SELECT c.org_id, c.provider, 'verify', now() + random() * interval '1 day', NOT c.is_active OR o.state <> 'active'
+      FROM org_credentials c JOIN orgs o ON o.org_id = c.org_id
+     WHERE c.version IS NOT NULL AND o.state <> 'shredded';
+INSERT INTO tasks (org_id, provider, task, due_at, by_hand, waits)
+    SELECT c.org_id, c.provider, 'rotate',
+           greatest(c.connected_at + interval '90 days', now() + (1 + random() * 13) * interval '1 day'),
+           c.provider = 'vapi', NOT c.is_active OR o.state <> 'active'
+      FROM org_credentials c JOIN orgs o ON o.org_id = c.org_id
+     WHERE c.version IS NOT NULL AND o.state <> 'shredded' AND c.provider IN ('vapi', 'twilio');
+ALTER TABLE orgs FORCE ROW LEVEL SECURITY;
 ALTER TABLE org_credentials FORCE ROW LEVEL SECURITY;
 
 DO $$
@@ -63,7 +76,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO tenantvault_app;
 GRANT SELECT, INSERT, DELETE ON oauth_states TO tenantvault_app;
 
 -- Taking work is the one change across orgs. It sees no credential, and changes nothing but who has a task.
-GRANT SELECT (org_id, provider, task, due_at, by_hand, leased_until, attempts, progress),
+GRANT SELECT (org_id, provider, task, due_at, by_hand, waits, leased_until, attempts, progress),
       UPDATE (owner, leased_until, attempts) ON tasks TO tenantvault_lookup;
 CREATE POLICY lookup ON tasks FOR SELECT TO tenantvault_lookup USING (true);
 CREATE POLICY claim ON tasks FOR UPDATE TO tenantvault_lookup USING (true) WITH CHECK (true);
@@ -81,7 +94,7 @@ CREATE FUNCTION claim_due_work(new_owner text, lease interval, at_most int)
               JOIN public.org_credentials c ON c.org_id = t.org_id AND c.provider = t.provider
               JOIN public.orgs o ON o.org_id = t.org_id
              -- now(), which the index can be searched for: what is not due yet is not looked at.
-             WHERE NOT t.by_hand AND t.due_at <= now()
+             WHERE NOT t.by_hand AND NOT t.waits AND t.due_at <= now()
                AND (t.leased_until IS NULL OR t.leased_until <= clock_timestamp())
                AND c.is_active AND o.state = 'active'
              ORDER BY t.due_at LIMIT at_most

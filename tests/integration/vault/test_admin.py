@@ -713,7 +713,7 @@ async def test_every_change_is_told_with_who_and_for_whom_and_in_which_request(v
     at: dict[str, Any] = {"org_id": org, "provider": pb.PROVIDER_VAPI, "origin": ADA}
     of: dict[str, Any] = {"org_id": org, "origin": ADA}
     put = store_pb.PutCredentialRequest(**of, credential=VAPI)
-    again = store_pb.PutCredentialRequest(**of, credential=OTHER_VAPI, expected_version=1)
+    again = store_pb.PutCredentialRequest(**of, credential=OTHER_VAPI, expected_version=2)
     steps: list[tuple[str, int, Any, Any]] = [
         ("credential.put", 1, store.PutCredential, put),
         ("credential.activate", 1, store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=1)),
@@ -725,15 +725,15 @@ async def test_every_change_is_told_with_who_and_for_whom_and_in_which_request(v
         ),
         ("credential.disconnect", 1, store.Disconnect, store_pb.DisconnectRequest(**at)),
         ("credential.reconnect", 1, store.Reconnect, store_pb.ReconnectRequest(**at)),
-        ("credential.put", 2, store.PutCredential, again),
-        ("credential.activate", 2, store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=2)),
+        ("credential.put", 3, store.PutCredential, again),
+        ("credential.activate", 3, store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=3)),
         (
             "credential.roll_back",
             1,
             operator.RollBackCredential,
-            store_pb.RollBackCredentialRequest(**at, version=1, expected_version=2),
+            store_pb.RollBackCredentialRequest(**at, version=1, expected_version=3),
         ),
-        ("credential.destroy", 2, operator.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=2)),
+        ("credential.destroy", 3, operator.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=3)),
         ("org.rotate_key", 0, admin.RotateOrgKey, admin_pb.RotateOrgKeyRequest(**of)),
         ("org.freeze", 0, admin.FreezeOrg, admin_pb.FreezeOrgRequest(**of)),
         ("org.unfreeze", 0, admin.UnfreezeOrg, admin_pb.UnfreezeOrgRequest(**of)),

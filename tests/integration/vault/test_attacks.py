@@ -530,7 +530,7 @@ async def test_no_other_change_vouches_for_what_was_tampered_with(
         call(store.RecordVerification, store_pb.RecordVerificationRequest(**twilio, version=1)),
         call(store.Disconnect, store_pb.DisconnectRequest(**twilio)),
         call(store.Reconnect, store_pb.ReconnectRequest(**twilio)),
-        attacked.vault.connect(org, credential=TWILIO, expected=1),
+        attacked.vault.connect(org, credential=TWILIO, expected=2),
         attacked.vault.freeze(org),
         attacked.vault.unfreeze(org),
         call(admin.RotateOrgKey, admin_pb.RotateOrgKeyRequest(org_id=org)),

@@ -140,12 +140,12 @@ async def live(vault: RunningVault, credential: pb.Credential) -> list[pb.Creden
     await vault.put(org, credential, expected=1)
     await call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1, error="Refused."))
     await call(store.Disconnect, store_pb.DisconnectRequest(**at))
-    await vault.put(org, credential, expected=1)
+    await vault.put(org, credential, expected=2)
     await call(store.Reconnect, store_pb.ReconnectRequest(**at))
     # A newer version with its overlap, back to the first, and the newer one is destroyed.
     other = pb.Credential.FromString(credential.SerializeToString())
     setattr(getattr(other, kind), SECRETS[kind], f"other-{CANARY}-8888")
-    newer = await vault.connect(org, resource, credential=other, expected=2)
+    newer = await vault.connect(org, resource, credential=other, expected=3)
     get.include_previous = True
     both = (await call(access.GetCredential, get)).credential
     assert other == both.credential

@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -157,21 +158,62 @@ async def test_what_the_first_version_had_is_handed_out_when_it_was_connected_ag
     assert 2 == kept["count"]
 
 
-async def test_what_is_connected_already_is_tested_within_a_day(empty: Database, org: str) -> None:
+async def test_what_was_ever_connected_is_tested_within_a_day_and_its_keys_are_replaced_one_after_the_other(
+    empty: Database, org: str
+) -> None:
     await first_version(empty, org, assistant())
-    await empty.admin("INSERT INTO org_credentials (org_id, provider, latest_version) VALUES ($1, 'twilio', 1)", org)
-    await migrate(empty.admin_url)
-    [row] = await empty.admin(
-        "SELECT org_id, provider, task, by_hand, owner, attempts,"
-        " due_at BETWEEN now() - interval '1 minute' AND now() + interval '1 day' AS within_a_day FROM tasks"
+    await migrate(empty.admin_url, migrations=available()[:2])
+    gone = f"{org}-gone"
+    await empty.admin("UPDATE org_credentials SET connected_at = now() - interval '1 year' WHERE org_id = $1", org)
+    await empty.admin("INSERT INTO orgs (org_id, generation, state) VALUES ($1, 2, 'shredded')", gone)
+    await empty.admin(
+        "INSERT INTO org_keys (org_id, key_id, master_key_id, wrapped_key, is_current, destroyed_at)"
+        " SELECT $2, key_id || '-gone', master_key_id, '', false, now() FROM org_keys WHERE org_id = $1",
+        org,
+        gone,
     )
-    assert [org, "vapi", "verify", False, "", 0, True] == list(row.values())
+    # One that is disconnected, one without a rotation, one that nobody knows any more when it was connected, and one of
+    # an org that is shredded. Beside them, one that was never active.
+    await empty.admin(
+        "WITH more AS (INSERT INTO credential_versions (org_id, provider, version, key_id, encrypted_config, hint)"
+        "   SELECT p.org_id, p.provider, 1, k.key_id, '\\x00', ''"
+        "     FROM (VALUES ($1, 'twilio'), ($1, 'elevenlabs'), ($1, 'resend'), ($2, 'twilio')) p(org_id, provider)"
+        "     JOIN org_keys k ON k.org_id = p.org_id RETURNING org_id, provider, version, key_id)"
+        " INSERT INTO org_credentials (org_id, provider, version, latest_version, key_id, encrypted_config,"
+        "                              is_active, connected_at)"
+        " SELECT org_id, provider, version, 1, key_id, '\\x00', provider = 'elevenlabs',"
+        "        CASE provider WHEN 'resend' THEN NULL ELSE now() - interval '1 day' END FROM more",
+        org,
+        gone,
+    )
+    await empty.admin(
+        "INSERT INTO org_credentials (org_id, provider, latest_version) VALUES ($1, 'googleCalendar', 1)", org
+    )
+    assert ["0003_life"] == await migrate(empty.admin_url)
+    rows = await empty.admin(
+        "SELECT org_id, provider, task, by_hand, waits, owner, attempts, due_at - now() AS due_in FROM tasks"
+        " ORDER BY task DESC, provider"
+    )
+    day, minute = timedelta(days=1), timedelta(minutes=1)
+    earliest_and_latest = {
+        ("elevenlabs", "verify", False): (timedelta(), day),
+        ("resend", "verify", False): (timedelta(), day),
+        ("twilio", "verify", False): (timedelta(), day),
+        ("vapi", "verify", False): (timedelta(), day),
+        ("twilio", "rotate", False): (89 * day, 89 * day),
+        ("vapi", "rotate", True): (day, 14 * day),
+    }
+    assert list(earliest_and_latest) == [(row["provider"], row["task"], row["by_hand"]) for row in rows]
+    assert ["resend", "twilio", "twilio"] == [row["provider"] for row in rows if row["waits"]]
+    assert {(org, "", 0)} == {(row["org_id"], row["owner"], row["attempts"]) for row in rows}
+    for row, (earliest, latest) in zip(rows, earliest_and_latest.values(), strict=True):
+        assert earliest - minute < row["due_in"] < latest + minute, row
     # The wall that had to be opened for it stands again.
     forced = await empty.admin(
-        "SELECT relname FROM pg_class WHERE relname IN ('org_credentials', 'tasks', 'oauth_states')"
+        "SELECT relname FROM pg_class WHERE relname IN ('org_credentials', 'orgs', 'tasks', 'oauth_states')"
         " AND relrowsecurity AND relforcerowsecurity ORDER BY relname"
     )
-    assert ["oauth_states", "org_credentials", "tasks"] == [row["relname"] for row in forced]
+    assert ["oauth_states", "org_credentials", "orgs", "tasks"] == [row["relname"] for row in forced]
 
 
 async def command(*arguments: str, **environ: str) -> tuple[int | None, str, str]:

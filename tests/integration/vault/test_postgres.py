@@ -417,3 +417,37 @@ async def test_work_that_somebody_else_is_about_to_take_is_passed_by_and_not_wai
     finally:
         await db.close()
     assert [org] == [each.piece.org_id for each in await claimed(vault.parts.work, org, other_org)]
+
+
+async def test_looking_for_work_does_not_come_past_what_waits(database: Database, vault: Vault, org: str) -> None:
+    """The index has only what would be done; the integration and the org still have the last word."""
+
+    async def waiting() -> dict[str, bool]:
+        rows = await database.admin(
+            "SELECT provider, bool_and(waits) AS waits FROM tasks WHERE org_id = $1 GROUP BY 1", org
+        )
+        return {row["provider"]: row["waits"] for row in rows}
+
+    schedule = [ScheduledWork(task=task, due_in=HOUR) for task in Task]
+    for provider in ("vapi", "twilio"):
+        await vault.connect(org, provider=provider, schedule=schedule)
+    neither, vapi, both = (
+        {"vapi": first, "twilio": second} for first, second in ((False, False), (True, False), (True, True))
+    )
+    assert neither == await waiting()
+    await vault.disconnect(org)
+    assert vapi == await waiting()
+    await vault.keeper.freeze(org, ORIGIN)
+    assert both == await waiting()
+    await vault.keeper.unfreeze(org, ORIGIN)
+    assert vapi == await waiting()
+    await vault.reconnect(org)
+    assert neither == await waiting()
+    # Taken up again by a new version, with the schedule that it had.
+    await vault.disconnect(org)
+    await vault.connect(org, expected=3)
+    assert neither == await waiting()
+    [index] = await database.admin(
+        "SELECT pg_get_expr(indpred, indrelid) AS of FROM pg_index WHERE indexrelid = 'tasks_due'::regclass"
+    )
+    assert "((NOT by_hand) AND (NOT waits))" == index["of"]

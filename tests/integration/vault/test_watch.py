@@ -163,12 +163,12 @@ async def test_every_kind_of_change_is_told_by_every_vault_whichever_made_it(
         lambda: call(store.RecordVerification, store_pb.RecordVerificationRequest(**at, version=1)),
         lambda: call(other_store.Disconnect, store_pb.DisconnectRequest(**at)),
         lambda: call(store.Reconnect, store_pb.ReconnectRequest(**at)),
-        lambda: another_vault.put(org, OTHER_VAPI, expected=1),
-        lambda: call(store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=2)),
+        lambda: another_vault.put(org, OTHER_VAPI, expected=2),
+        lambda: call(store.RegisterResources, store_pb.RegisterResourcesRequest(**at, version=3)),
         lambda: call(
-            other_store.RollBackCredential, store_pb.RollBackCredentialRequest(**at, version=1, expected_version=2)
+            other_store.RollBackCredential, store_pb.RollBackCredentialRequest(**at, version=1, expected_version=3)
         ),
-        lambda: call(store.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=2)),
+        lambda: call(store.DestroyVersion, store_pb.DestroyVersionRequest(**at, version=3)),
         lambda: another_vault.freeze(org),
         lambda: vault.unfreeze(org),
         lambda: another_vault.shred(org),

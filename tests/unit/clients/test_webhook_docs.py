@@ -28,7 +28,7 @@ from tenantvault.credentials import (
 )
 from tenantvault.errors import ResourceNotFound
 from tenantvault.secret import Secret
-from tenantvault.webhooks import Cause, Seen, Webhooks, resend
+from tenantvault.webhooks import Cause, Mark, Seen, Webhooks, resend
 
 PAGE = Path(__file__).parents[3] / "docs/webhooks.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
@@ -69,13 +69,17 @@ class Vault:
 
 @dataclass(slots=True)
 class Redis:
-    kept: dict[str, int] = field(default_factory=dict)
+    """As Redis 7 does it, and redis-py gives it: with `get` the value before, and None where there was none."""
 
-    async def set(self, key: str, value: bytes, *, nx: bool, px: int) -> bool | None:
-        if nx and key in self.kept:
-            return None
-        self.kept[key] = px
-        return True
+    kept: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+
+    async def set(self, key: str, value: bytes, *, px: int, nx: bool = False, get: bool = False) -> bytes | bool | None:
+        before = self.kept.get(key)
+        if not (nx and before):
+            self.kept[key] = (value, px)
+        if get:
+            return before[0] if before else None
+        return None if nx and before else True
 
     async def delete(self, key: str) -> None:
         self.kept.pop(key, None)
@@ -131,11 +135,14 @@ async def test_a_large_conversation_is_taken(web: httpx.AsyncClient, capsys: pyt
 async def test_what_was_seen_can_be_kept_in_redis() -> None:
     redis = Redis()
     seen: Seen = shown("SeenInRedis")(redis)
-    assert await seen.add("resend:acme:msg_1", 1.5)
-    assert not await seen.add("resend:acme:msg_1", 1.5)
-    assert redis.kept == {"webhook:resend:acme:msg_1": 1500}
-    await seen.discard("resend:acme:msg_1")
-    assert await seen.add("resend:acme:msg_1", 1.5)
+    assert await seen.add("resend:acme:1", 1.5) is Mark.NEW
+    assert await seen.add("resend:acme:1", 9) is Mark.UNDER_WAY
+    assert redis.kept == {"webhook:resend:acme:1": (b"under_way", 1500)}
+    await seen.keep("resend:acme:1", 60)
+    assert await seen.add("resend:acme:1", 1.5) is Mark.TAKEN
+    assert redis.kept == {"webhook:resend:acme:1": (b"taken", 60000)}
+    await seen.discard("resend:acme:1")
+    assert await seen.add("resend:acme:1", 1.5) is Mark.NEW
 
 
 async def test_a_module_checks_alone() -> None:

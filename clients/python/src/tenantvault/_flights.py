@@ -48,17 +48,21 @@ class Flights(Generic[FlightT]):
 
         A flight that ended since then is joined too: what was seen before its end says nothing about what is now. So
         callers that come together take one flight, however their answers come in.
+
+        Who joins again takes the same flight while it is under way, and another one when it is over.
         """
         org = self._held(org_id)
-        over = org.flight if org.flight is not None and org.flight.done() else None
+        past = org.flight if org.flight is not None and org.flight.done() else None
 
         def join(start: Callable[[], FlightT]) -> FlightT:
+            nonlocal past
             with self._lock:
-                if org.flight is None or org.flight is over:
+                if org.flight is None or (org.flight is past and past.done()):
                     org.flight = flight = start()
                     self._held(org_id)
                     flight.add_done_callback(lambda _: self._let_go(org_id))
-                return org.flight
+                past = org.flight
+                return past
 
         try:
             yield join

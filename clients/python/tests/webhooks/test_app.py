@@ -36,7 +36,9 @@ from tenantvault.errors import (
     VaultUnavailable,
 )
 from tenantvault.secret import Secret
-from tenantvault.webhooks import Event, Reply, SeenInMemory, Vault, Webhooks
+from tenantvault.webhooks import Event, Reply, Vault, Webhooks
+from tenantvault.webhooks.name import Name
+from tenantvault.webhooks.org import find_owner, names_another
 
 NOW = 1795428000.0
 PUBLIC = "https://hooks.example.com"
@@ -379,6 +381,37 @@ async def test_a_sender_without_a_proof_makes_one_question_to_the_vault_and_no_m
         assert acme.asked == ["get"]
 
 
+ACCOUNTS = [("AccountSid", f"AC{number:032x}") for number in range(999)]
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        Sample("/twilio", [FORM], urlencode(ACCOUNTS).encode()),
+        Sample("/twilio", [FORM], urlencode([*ACCOUNTS[:1], ("To", "1")]).encode()),
+        vapi(
+            {"call": {"assistantId": "a"}, "assistant": {"id": "b"}, "phoneNumber": {"number": "1"}},
+            path="/vapi",
+            secret="guess",
+        ),
+    ],
+)
+async def test_a_sender_without_a_proof_makes_three_questions_to_the_vault_at_most(
+    sample: Sample, hooks: Webhooks, send: Send, acme: MemoryVault
+) -> None:
+    assert (await send(hooks, sample.path, headers=sample.headers, chunks=[sample.body])).status == 401
+    assert len(acme.asked) <= 3
+
+
+@pytest.mark.parametrize("org_id", ["", "acme"])
+async def test_of_any_number_of_names_three_are_asked_about(org_id: str, acme: MemoryVault) -> None:
+    names = [Name(ResourceKind.VAPI_ASSISTANT, f"a{number}") for number in range(10)]
+    owner = await find_owner(acme, Provider.VAPI, org_id, names)
+    if owner:
+        assert not await names_another(acme, owner, names)
+    assert len(acme.asked) == (4 if org_id else 3)
+
+
 async def test_what_is_known_to_be_the_orgs_own_is_not_asked_for_again(
     hooks: Webhooks, send: Send, acme: MemoryVault, taken: Taken
 ) -> None:
@@ -425,25 +458,6 @@ async def test_what_was_cut_off_while_it_was_taken_comes_again(hooks: Webhooks, 
     taken.error = None
     assert (await send(hooks, sample.path, headers=sample.headers, chunks=[sample.body])).status == 200
     assert len(taken.events) == 2
-
-
-async def test_a_delivery_beside_one_that_is_being_taken_is_not_taken_too(acme: MemoryVault, send: Send) -> None:
-    begun, may_end = asyncio.Event(), asyncio.Event()
-    count = 0
-
-    async def slow(_: Event) -> None:
-        nonlocal count
-        count += 1
-        begun.set()
-        await may_end.wait()
-
-    hooks, sample = make(acme, slow), svix()
-    first = asyncio.create_task(cast("Any", send(hooks, sample.path, headers=sample.headers, chunks=[sample.body])))
-    await begun.wait()
-    assert (await send(hooks, sample.path, headers=sample.headers, chunks=[sample.body])).status == 200
-    may_end.set()
-    assert (await first).status == 200
-    assert count == 1
 
 
 async def test_a_question_gets_its_answer_every_time(hooks: Webhooks, send: Send, taken: Taken) -> None:
@@ -502,6 +516,71 @@ async def test_a_body_may_come_in_parts_and_be_as_large_as_allowed(acme: MemoryV
     hooks.on(Provider.RESEND, max_bytes=len(sample.body))(taken)
     parts = [sample.body[index : index + 1] for index in range(len(sample.body))]
     assert (await send(hooks, sample.path, headers=sample.headers, chunks=parts)).status == 200
+
+
+async def test_bodies_that_are_read_at_the_same_time_have_a_bound_together(acme: MemoryVault, send: Send) -> None:
+    hooks = Webhooks(acme, public_url=PUBLIC, clock=lambda: NOW, max_buffered_bytes=100)
+    hooks.on(Provider.RESEND, max_bytes=100)(Taken())
+    half_read, may_end = asyncio.Event(), asyncio.Event()
+    parts = [bytes(90), bytes(1)]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if len(parts) == 1:
+            half_read.set()
+            await may_end.wait()
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def keep(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    scope = {"type": "http", "method": "POST", "path": "/resend/acme", "headers": []}
+    first = asyncio.create_task(hooks(scope, receive, keep))
+    await half_read.wait()
+    announced = await send(
+        hooks, "/resend/acme", headers=[*svix().headers, (b"Content-Length", b"21")], chunks=[svix().body]
+    )
+    assert (announced.status, announced.headers["retry-after"], send.received) == (503, "5", 0)
+    silent = await send(hooks, "/resend/acme", headers=svix().headers, chunks=[svix().body])
+    assert (silent.status, silent.headers["retry-after"]) == (503, "5")
+    may_end.set()
+    await first
+
+    assert statuses[0] == 401
+    assert (await send(hooks, "/resend/acme", headers=svix().headers, chunks=[svix().body])).status == 200
+
+
+async def test_what_failed_while_it_was_read_leaves_its_room(acme: MemoryVault, send: Send, taken: Taken) -> None:
+    hooks = Webhooks(acme, public_url=PUBLIC, clock=lambda: NOW, max_buffered_bytes=100)
+    hooks.on(Provider.RESEND, max_bytes=100)(taken)
+    for _ in range(3):
+        assert (await send(hooks, "/resend/acme", chunks=[bytes(90), bytes(11)])).status == 413
+        assert await cast("Any", send(hooks, "/resend/acme", chunks=[bytes(90)], cut_off=True)) is None
+        acme.failure = VaultUnavailable()
+        assert (await send(hooks, "/resend/acme", chunks=[bytes(90)])).status == 503
+        acme.failure = None
+    assert (await send(hooks, "/resend/acme", headers=svix().headers, chunks=[svix().body])).status == 200
+
+
+async def test_a_handler_that_takes_its_time_holds_no_room(acme: MemoryVault, send: Send) -> None:
+    hooks = Webhooks(acme, public_url=PUBLIC, clock=lambda: NOW, max_buffered_bytes=30)
+    inner: list[int] = []
+
+    @hooks.on(Provider.RESEND, max_bytes=30)
+    async def mail(event: Event) -> None:
+        if event.event_id == "msg_1":
+            other = svix(event_id="msg_2")
+            inner.append((await send(hooks, other.path, headers=other.headers, chunks=[other.body])).status)
+
+    assert (await send(hooks, "/resend/acme", headers=svix().headers, chunks=[svix().body])).status == 200
+    assert inner == [200]
+
+
+def test_a_body_that_never_fits_is_a_mistake_of_who_registers_its_handler(vault: MemoryVault, taken: Taken) -> None:
+    with pytest.raises(ValueError, match="max_buffered_bytes"):
+        Webhooks(vault, public_url=PUBLIC, max_buffered_bytes=0)
+    with pytest.raises(ValueError, match="max_buffered_bytes"):
+        Webhooks(vault, public_url=PUBLIC, max_buffered_bytes=99).on(Provider.RESEND, max_bytes=100)(taken)
 
 
 async def test_a_sender_that_goes_away_gets_no_answer(hooks: Webhooks, send: Send, taken: Taken) -> None:
@@ -584,22 +663,19 @@ def test_a_provider_has_one_handler(hooks: Webhooks, taken: Taken) -> None:
         hooks.on(Provider.VAPI)(taken)
 
 
-async def test_what_is_no_http_is_not_understood(hooks: Webhooks) -> None:
+async def test_that_there_is_no_lifespan_a_server_learns_by_an_exception(hooks: Webhooks) -> None:
     with pytest.raises(NotImplementedError):
         await hooks({"type": "lifespan"}, cast("Any", None), cast("Any", None))
 
 
-async def test_when_it_is_not_known_what_was_seen_the_provider_is_asked_to_come_back(
-    acme: MemoryVault, send: Send, taken: Taken
-) -> None:
-    class Away(SeenInMemory):
-        async def add(self, key: str, ttl: float) -> bool:
-            raise ConnectionError
+async def test_a_web_socket_is_closed(hooks: Webhooks) -> None:
+    sent: list[Any] = []
 
-    sample = svix()
-    answer = await send(make(acme, taken, seen=Away()), sample.path, headers=sample.headers, chunks=[sample.body])
-    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert taken.events == []
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    await hooks({"type": "websocket", "path": "/vapi/acme"}, cast("Any", None), keep)
+    assert [message["type"] for message in sent] == ["websocket.close"]
 
 
 async def test_the_log_tells_the_cause_and_nothing_that_was_sent(

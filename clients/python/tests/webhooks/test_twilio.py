@@ -99,7 +99,7 @@ def test_a_form_becomes_a_dictionary_with_its_blanks() -> None:
     event = verify(form({"MessageSid": "SM1", "SmsStatus": "received", "Body": " ", "MediaUrl": ""}))
 
     assert event.payload == {"MessageSid": "SM1", "SmsStatus": "received", "Body": " ", "MediaUrl": ""}
-    assert (event.event_id, event.type, event.wants_reply) == ("SM1:received", "message.received", False)
+    assert (event.type, event.wants_reply) == ("message.received", False)
 
 
 def test_json_is_parsed() -> None:
@@ -228,20 +228,111 @@ def test_a_signature_by_the_stand_in_is_worth_nothing() -> None:
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ({"MessageSid": "SM1", "MessageStatus": "sent", "SmsStatus": "old"}, ("SM1:sent", "message.sent", False)),
-        ({"SmsSid": "SM2", "SmsStatus": "delivered"}, ("SM2:delivered", "message.delivered", False)),
-        ({"CallSid": "CA1", "CallStatus": "completed"}, ("CA1:completed", "call.completed", False)),
+        ({"MessageSid": "SM1", "MessageStatus": "sent", "SmsStatus": "old"}, ("message.sent", False)),
+        ({"SmsSid": "SM2", "SmsStatus": "delivered"}, ("message.delivered", False)),
+        ({"CallSid": "CA1", "CallStatus": "completed"}, ("call.completed", False)),
         (
             {"CallSid": "CA1", "CallStatus": "in-progress", "CallbackSource": "call-progress-events"},
-            ("CA1:in-progress", "call.in-progress", False),
+            ("call.in-progress", False),
         ),
+        ({"CallSid": "CA1", "CallStatus": "in-progress"}, ("call.in-progress", True)),
+        ({"MessageSid": "IM1", "EventType": "onMessageAdded"}, ("onMessageAdded", False)),
+        ({"AccountSid": "AC1"}, ("event", False)),
     ],
 )
-def test_a_status_of_a_message_or_call_is_one_event(
-    parameters: dict[str, str], expected: tuple[str, str, bool]
+def test_what_is_said_of_a_message_or_call_is_told_by_its_parameters(
+    parameters: dict[str, str], expected: tuple[str, bool]
 ) -> None:
     event = verify(form(parameters))
-    assert (event.event_id, event.type, event.wants_reply) == expected
+    assert (event.type, event.wants_reply) == expected
+
+
+ENDED = {"AccountSid": "AC1", "CallSid": "CA1", "CallStatus": "completed"}
+IN_CONVERSATION = {"AccountSid": "AC1", "MessageSid": "IM1", "ConversationSid": "CH1"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [
+            ENDED | {"CallbackSource": "call-progress-events", "CallDuration": "3"},
+            ENDED | {"RecordingUrl": "https://api.twilio.com/r", "Digits": "hangup"},
+            ENDED | {"TranscriptionText": "please call back", "TranscriptionStatus": "completed"},
+            ENDED | {"DialCallStatus": "no-answer"},
+        ],
+        [IN_CONVERSATION | {"EventType": f"onMessage{what}"} for what in ("Added", "Updated", "Removed")],
+    ],
+)
+def test_different_events_of_one_call_or_message_have_different_ids(events: list[dict[str, str]]) -> None:
+    assert len({verify(form(parameters)).event_id for parameters in events}) == len(events)
+
+
+WHOLE = {
+    "AccountSid": "AC1",
+    "Body": "yes",
+    "From": "+14158675309",
+    "MessageSid": "SM1",
+    "SmsStatus": "received",
+    "To": "+18005551212",
+}
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {**{k: v for k, v in WHOLE.items() if k != "SmsStatus"}, "MessageSid": "SM1SmsStatusreceived"},
+        {**{k: v for k, v in WHOLE.items() if k != "MessageSid"}, "From": "+14158675309MessageSidSM1"},
+        {**{k: v for k, v in WHOLE.items() if k != "From"}, "Body": "yesFrom+14158675309"},
+        {"AccountSid": "".join(name + value for name, value in WHOLE.items()).removeprefix("AccountSid")},
+        {"A": "".join(name + value for name, value in WHOLE.items()).removeprefix("A")},
+    ],
+)
+def test_one_signed_text_is_one_event_however_it_is_cut(cut: dict[str, str]) -> None:
+    whole = form(WHOLE)
+    again = verify(replace(whole, body=urlencode(cut).encode()))
+    assert again.payload == cut
+    assert again.event_id == verify(whole).event_id
+
+
+def test_parameters_moved_into_the_url_are_the_same_event() -> None:
+    whole = form(WHOLE)
+    moved = URL + "".join(name + value for name, value in WHOLE.items())
+    assert verify(replace(whole, url=moved, body=b"")).event_id == verify(whole).event_id
+    assert verify(replace(whole, url=moved, body=b"", method="GET")).event_id == verify(whole).event_id
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=4, max_size=4), st.sets(st.sampled_from("BCD"))
+)
+def test_any_cut_of_a_signed_text_has_one_id(values: list[str], joined: set[str]) -> None:
+    pairs = list(zip("ABCD", values, strict=True))
+    cut: list[list[str]] = []
+    for name, value in pairs:
+        if name in joined:
+            cut[-1][1] += name + value
+        else:
+            cut.append([name, value])
+    signature = sign(URL + "".join(name + value for name, value in zip("ABCD", values, strict=True)))
+    whole = request(signature, body=urlencode(pairs).encode())
+    again = request(signature, body=urlencode([(name, value) for name, value in cut]).encode())
+    assert verify(again).event_id == verify(whole).event_id
+
+
+def test_a_delivery_that_is_tried_again_is_the_same_event_whatever_is_not_signed_says() -> None:
+    sent = form(WHOLE)
+    again = replace(sent, headers=(*sent.headers, (b"i-twilio-idempotency-token", b"another")))
+    assert verify(again).event_id == verify(sent).event_id
+
+
+def test_one_event_told_to_a_url_with_and_without_its_port_has_one_id() -> None:
+    with_port = form(WHOLE, url=URL.replace(".com/", ".com:443/"))
+    assert verify(with_port).event_id == verify(form(WHOLE)).event_id
+
+
+def test_two_accounts_are_what_twilio_never_sends() -> None:
+    sent = request(sign(URL + "AccountSidAC1AccountSidAC2"), body=b"AccountSid=AC1&AccountSid=AC2")
+    assert cause(sent) is Cause.MALFORMED
 
 
 def test_a_call_that_asks_what_to_do_next_asks_anew_each_time() -> None:
@@ -267,7 +358,15 @@ def test_a_form_names_its_account_and_helps_to_find_the_org_by_the_number_called
     )
 
 
-@pytest.mark.parametrize("nameless", [JSON_EXAMPLE, request(b"", body=b"\xff"), request(b"", body=b"AccountSid=&To=")])
+@pytest.mark.parametrize(
+    "nameless",
+    [
+        JSON_EXAMPLE,
+        request(b"", body=b"\xff"),
+        request(b"", body=b"AccountSid=&To="),
+        request(b"", body=b"AccountSid=AC1&AccountSid=AC2&To=1&To=2"),
+    ],
+)
 def test_what_names_nothing_names_nothing(nameless: Request) -> None:
     assert twilio.names(nameless) == ()
 

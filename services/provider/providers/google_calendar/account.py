@@ -113,7 +113,8 @@ def _description(*, available: bool) -> Description:
         summary="Books appointments in a Google calendar, and sees when it is free.",
         next=(
             "Google asks you to sign in and to allow each permission. Then the connection is tested, and kept alive "
-            "until you disconnect it."
+            "until you disconnect it. A disconnect ends the consent of that Google account here, also where another "
+            "organisation connected the same account."
         ),
         console_url=_CONNECTIONS,
         asks_for=(

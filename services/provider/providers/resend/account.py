@@ -23,7 +23,8 @@ class Resend:
     """The provider Resend.
 
     `url` is the API's base URL, e.g. `https://api.resend.com`. An org's webhook sends to `webhook_url`, a slash and the
-    org's id; without a `webhook_url`, none is made.
+    org's id; without a `webhook_url`, none is made. The names of API keys that are made here begin with `mark`, so that
+    two deployments with the same org do not delete each other's.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Resend:
         *,
         url: str,
         webhook_url: str = "",
+        mark: str = "tenantvault",
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name: Final = Provider.RESEND
@@ -40,7 +42,7 @@ class Resend:
         self.consent: Final = None
         self._api = Api(outbound, url)
         self._webhooks = Webhooks(self._api, url=webhook_url, sleep=sleep)
-        self.rotation: Final = Keys(self._api)
+        self.rotation: Final = Keys(self._api, mark=mark)
 
     def normalise(self, credential: ResendCredential) -> ResendCredential:
         """See the port."""

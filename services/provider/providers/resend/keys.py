@@ -16,24 +16,29 @@ from tenantvault.credentials import ResendCredential
 from tenantvault.errors import ProviderUnavailable, ProviderUnknownAnswer
 from tenantvault.secret import Secret
 
-_PREFIX: Final = "tenantvault-"
 _LONGEST_NAME: Final = 50
 _DIGITS: Final = 32
 
 
-def key_name(org_id: str) -> str:
-    """The name of the keys that are made for an org. It is compared as a whole: one org's id may begin another's."""
-    name = _PREFIX + org_id
+def key_name(mark: str, org_id: str) -> str:
+    """The name of the keys that are made for an org. It is compared as a whole: one org's id may begin another's.
+
+    `mark` is the deployment's, of at most 20 characters. Where deployments share an account, no mark may begin with
+    another one and a dash: the org `eu-acme` of `tenantvault` is named like the org `acme` of `tenantvault-eu`.
+    """
+    name = f"{mark}-{org_id}"
     if len(name) <= _LONGEST_NAME:
         return name
-    return _PREFIX + hashlib.sha256(org_id.encode()).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(org_id.encode()).hexdigest()[:_DIGITS]
+    return f"{mark}-{digest}"[:_LONGEST_NAME]
 
 
 class Keys:
-    """Resend's rotation; see the port."""
+    """Resend's rotation; see the port. Only keys with a name of this deployment's `mark` are its own."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, *, mark: str) -> None:
         self._api = api
+        self._mark = mark
 
     def possible(self, credential: ResendCredential) -> bool:
         """See the port. What a key may do is not to be seen: one that may only send is refused when it comes to it."""
@@ -41,7 +46,7 @@ class Keys:
 
     async def issue(self, org_id: str, current: ResendCredential) -> ResendCredential | Refused:
         """See the port."""
-        name = key_name(org_id)
+        name = key_name(self._mark, org_id)
         keys = await self._api.all(current, API_KEYS)
         if isinstance(keys, Refused):
             return keys

@@ -15,11 +15,15 @@ _SIGNATURE_HELP = "https://www.twilio.com/docs/usage/webhooks/webhooks-security"
 
 def description(*, sets_webhooks: bool) -> Description:
     """What a form shows. `sets_webhooks` says whether the numbers' webhooks are changed."""
-    webhooks = "The webhooks of your numbers are pointed to this service, and put back when you disconnect."
+    webhooks = "The webhooks of your numbers are pointed to this service, and put back when you disconnect. "
+    rotation = (
+        "When it is due, the Auth Token is replaced by a new one, which ends the old one everywhere, and a secondary "
+        "token that is there is removed: if other systems use a token, give only an API key."
+    )
     return Description(
         title="Twilio",
         summary="Phone numbers for calls, text messages and WhatsApp.",
-        next=webhooks if sets_webhooks else "Nothing in your Twilio account is changed.",
+        next=webhooks + rotation if sets_webhooks else rotation,
         console_url="https://console.twilio.com/",
         fields=(
             Field(
@@ -34,7 +38,7 @@ def description(*, sets_webhooks: bool) -> Description:
             Field(
                 name="auth_token",
                 label="Auth Token",
-                hint="Beside the Account SID. Without it, give an API key.",
+                hint="Beside the Account SID. Without it, give an API key, and a shared key for the webhooks.",
                 pattern=_SECRET,
                 help_url=_TOKEN_HELP,
                 secret=True,

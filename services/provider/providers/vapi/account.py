@@ -27,7 +27,8 @@ class Vapi:
     """The provider Vapi.
 
     `urls` gives the API's base URL of each region, `us` and `eu`: separate deployments with separate keys. Assistants
-    are made of `templates`, ours when None, and send their webhooks to `webhook_url`.
+    are made of `templates`, ours when None, and send their webhooks to `webhook_url`. Their metadata carry `mark`, the
+    name of this deployment: one that carries another is another deployment's, and is not touched.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Vapi:
         *,
         urls: Mapping[str, str],
         webhook_url: str,
+        mark: str = "tenantvault",
         templates: Templates | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         new_secret: Callable[[], str] = lambda: secrets.token_urlsafe(_WEBHOOK_SECRET_BYTES),
@@ -47,7 +49,8 @@ class Vapi:
         self.rotation: Final = None  # Vapi has no API for its keys
         self._regions = tuple(urls)
         self._api = Api(outbound, urls)
-        self._assistants = Assistants(self._api, sleep=sleep)
+        self._assistants = Assistants(self._api, mark=mark, sleep=sleep)
+        self._mark = mark
         self._templates = templates or standard()
         self._webhook_url = webhook_url
         self._new_secret = new_secret
@@ -89,7 +92,14 @@ class Vapi:
         found = await self._assistants.find(credential, org_id, _by_role(known))
         resources = []
         for role in ROLES:
-            wanted = assistant(org_id, role, url=self._webhook_url, credential=credential, templates=self._templates)
+            wanted = assistant(
+                org_id,
+                role,
+                mark=self._mark,
+                url=self._webhook_url,
+                credential=credential,
+                templates=self._templates,
+            )
             made = await self._assistants.settle(credential, wanted, found.get(role))
             resources.append(Resource(ResourceKind.VAPI_ASSISTANT, made, role))
             await checkpoint(f"assistant_{role}")

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 from services.provider.outbound import AnswerTooLarge
 from services.provider.provider import MayComeAbout, Refused
 from services.provider.providers.vapi.api import Api, Assistant
-from services.provider.providers.vapi.body import MANAGED_BY
 from services.provider.providers.vapi.templates import ROLES
 from tenantvault.credentials import VapiCredential
 from tenantvault.errors import ProviderConflict, ProviderUnavailable, ProviderUnknownAnswer, TenantVaultError
@@ -26,25 +25,26 @@ _T = TypeVar("_T")
 
 
 class Assistants:
-    """Finds, makes, changes and removes assistants.
+    """Finds, makes, changes and removes assistants; those whose metadata have the `mark` are ours.
 
     Its methods raise a `ProviderRefused` or a `ProviderUnreachable`, where they do not say otherwise.
     """
 
-    def __init__(self, api: Api, *, sleep: Callable[[float], Awaitable[object]]) -> None:
+    def __init__(self, api: Api, *, mark: str, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._api = api
+        self._mark = mark
         self._sleep = sleep
 
     async def find(self, credential: VapiCredential, org_id: str, stored: Mapping[str, str]) -> dict[str, Assistant]:
         """The org's assistants by role: those with the stored ids, and what a look at the whole account adds.
 
-        One whose metadata do not name the org is not ours, whatever the record says, and is never touched.
+        One whose metadata do not name the mark and the org is not ours, whatever the record says, and is never touched.
         """
         found: dict[str, Assistant] = {}
         for role in ROLES:
             if role in stored:
                 assistant = _granted(await self._api.get(credential, stored[role]))
-                if assistant and _role(assistant, org_id) == role:
+                if assistant and self._role(assistant, org_id) == role:
                     found[role] = assistant
         return found if len(found) == len(ROLES) else await self._oldest(credential, org_id) | found
 
@@ -69,7 +69,7 @@ class Assistants:
                 return (assistant.sentence,)
             if assistant is None:
                 sentences.append(f"The {role} assistant was deleted at Vapi: reconnect to make it again.")
-            elif assistant and _role(assistant, org_id) != role:
+            elif assistant and self._role(assistant, org_id) != role:
                 sentences.append(f"The {role} assistant lost its mark at Vapi: reconnect to make another.")
             elif assistant and _server(assistant).get("url") != url:
                 sentences.append(f"The {role} assistant sends its webhooks elsewhere: set its server URL to {url}.")
@@ -78,13 +78,13 @@ class Assistants:
     async def remove(self, credential: VapiCredential, org_id: str) -> tuple[str, ...]:
         """Delete every assistant of the org, twins too; what could not be deleted, a sentence each. Raises nothing."""
         try:
-            ours = [each async for each in self._all(credential) if _role(each, org_id)]
+            ours = [each async for each in self._all(credential) if self._role(each, org_id)]
         except TenantVaultError as error:
             _log.info("the assistants could not be looked for", extra={"reason": error.reason})
             return ("Vapi did not show the assistants: delete the ones of this connection there.",)
         sentences = []
         for assistant in ours:
-            role = _role(assistant, org_id)
+            role = self._role(assistant, org_id)
             try:
                 refused = await self._api.delete(credential, assistant["id"])
             except TenantVaultError as error:
@@ -116,7 +116,7 @@ class Assistants:
         """For each role the oldest assistant of the org: the one that every worker would choose."""
         ours: dict[str, list[Assistant]] = {}
         async for assistant in self._all(credential):
-            if role := _role(assistant, org_id):
+            if role := self._role(assistant, org_id):
                 ours.setdefault(role, []).append(assistant)
         oldest = {}
         for role, assistants in ours.items():
@@ -147,6 +147,12 @@ class Assistants:
             seen.update(assistant["id"] for assistant in fresh)
             oldest = min(assistant["createdAt"] for assistant in page)
 
+    def _role(self, assistant: Assistant, org_id: str) -> str:
+        """The role in which an assistant is the org's; empty when it is not."""
+        metadata = _metadata(assistant)
+        is_ours = metadata.get("managed_by") == self._mark and metadata.get("tenant_id") == org_id
+        return metadata["role"] if is_ours and metadata.get("role") in ROLES else ""
+
 
 def _granted(result: _T | Refused) -> _T:
     if isinstance(result, Refused):
@@ -162,10 +168,3 @@ def _metadata(assistant: Assistant) -> dict[str, Any]:
 def _server(assistant: Assistant) -> dict[str, Any]:
     server = assistant.get("server")
     return server if isinstance(server, dict) else {}
-
-
-def _role(assistant: Assistant, org_id: str) -> str:
-    """The role in which an assistant is the org's; empty when it is not."""
-    metadata = _metadata(assistant)
-    is_ours = metadata.get("managed_by") == MANAGED_BY and metadata.get("tenant_id") == org_id
-    return metadata["role"] if is_ours and metadata.get("role") in ROLES else ""

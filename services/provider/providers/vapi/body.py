@@ -11,17 +11,16 @@ from services.provider.providers.vapi.form import BEARER, HEADER
 from services.provider.providers.vapi.templates import Templates
 from tenantvault.credentials import VapiCredential
 
-MANAGED_BY: Final = "tenantvault"
-"""The mark on the assistants that are ours."""
-
 SECRET_HEADER: Final = "X-Vapi-Secret"  # noqa: S105 - the header's name
 """The header in which webhooks carry the org's secret in the scheme `header`."""
 
 _TIMEOUT_SECONDS: Final = 20
 
 
-def assistant(org_id: str, role: str, *, url: str, credential: VapiCredential, templates: Templates) -> dict[str, Any]:
-    """The body of an org's assistant. `metadata.spec_hash` stands for all the rest.
+def assistant(
+    org_id: str, role: str, *, mark: str, url: str, credential: VapiCredential, templates: Templates
+) -> dict[str, Any]:
+    """The body of an org's assistant. `metadata.spec_hash` stands for all the rest, but for the other metadata.
 
     It may hold the webhook secret, which anybody may read who may read the assistant.
     """
@@ -36,7 +35,7 @@ def assistant(org_id: str, role: str, *, url: str, credential: VapiCredential, t
     body["metadata"] = {
         "tenant_id": org_id,
         "role": role,
-        "managed_by": MANAGED_BY,
+        "managed_by": mark,
         "spec_hash": f"sha256:{spec_hash}",
     }
     return body

@@ -43,7 +43,7 @@ class Account:
     keys: set[str] = field(default_factory=lambda: {"key-0"})
     made: list[str] = field(default_factory=list)
     refuses: set[str] = field(default_factory=set)
-    issue_refused: bool = False
+    issue_refused: type[ProviderRefused] | None = None
     down: bool = False
     requests: int = 0
     pulse: Callable[[str], None] = lambda _: None
@@ -117,7 +117,7 @@ class Keyed:
     async def issue(self, org_id: str, current: ResendCredential) -> ResendCredential | Refused:
         with self.account.request():
             if self.account.issue_refused:
-                return Refused(InvalidCredentials, "It may not issue keys.")
+                return Refused(self.account.issue_refused, "It may not issue keys.")
             assert self.account.takes(current), "the current key works"
             for stray in set(self.account.made) - {current.api_key.reveal()}:
                 self.account.keys.discard(stray)

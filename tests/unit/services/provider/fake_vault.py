@@ -60,7 +60,8 @@ class FakeVault:
     """
 
     time: float = 0.0
-    versions: dict[Key, list[Credential]] = field(default_factory=dict)
+    # None where a number was passed over by a disconnect.
+    versions: dict[Key, list[Credential | None]] = field(default_factory=dict)
     integrations: dict[Key, Integration] = field(default_factory=dict)
     leases: dict[Key, tuple[str, float]] = field(default_factory=dict)
     tasks: dict[tuple[str, Provider, Task], Row] = field(default_factory=dict)
@@ -91,7 +92,7 @@ class FakeVault:
                 org_id=org_id,
                 provider=provider,
                 version=integration.version,
-                credential=self.versions[org_id, provider][integration.version - 1],
+                credential=self.stored(org_id, provider, integration.version),
                 resources=integration.resources,
                 last_verified_at=integration.last_verified_at,
                 generation=1,
@@ -101,9 +102,18 @@ class FakeVault:
         with self._call("newest_credential"):
             versions = self.versions.get((org_id, provider))
             known = self.integrations.get((org_id, provider))
-            if not versions or known is None or (known.state is State.DISCONNECTED and known.version == len(versions)):
+            if not versions or known is None:
                 return None
+            if versions[-1] is None:
+                is_active = known.state in {State.CONNECTED, State.REFUSED}
+                return self.stored(org_id, provider, known.version) if is_active else None
             return None if (org_id, provider, len(versions)) in self.destroyed else versions[-1]
+
+    def stored(self, org_id: str, provider: Provider, version: int) -> Credential:
+        """The value of a version."""
+        credential = self.versions[org_id, provider][version - 1]
+        assert credential is not None
+        return credential
 
     async def put(self, org_id: str, credential: Credential, *, expected_version: int, on_behalf_of: str) -> int:
         provider = _OF[type(credential)]
@@ -112,6 +122,10 @@ class FakeVault:
             versions = self.versions.setdefault((org_id, provider), [])
             if len(versions) != expected_version:
                 raise VersionConflict
+            known = self.integrations.get((org_id, provider))
+            is_active = known is not None and known.state in {State.CONNECTED, State.REFUSED}
+            if known and is_active and self.stored(org_id, provider, known.version) == credential:
+                return known.version
             if not versions or versions[-1] != credential:
                 versions.append(credential)
             before = self.integrations.get((org_id, provider), Integration(provider=provider, state=State.CONNECTING))
@@ -305,6 +319,10 @@ class FakeVault:
             before = self.integrations.get((org_id, provider))
             if before is None or not before.version:
                 raise CredentialNotFound
+            if state is State.DISCONNECTED and before.state is not state:
+                # A put that was under way must not come after it.
+                self.versions[org_id, provider].append(None)
+                before = replace(before, latest_version=len(self.versions[org_id, provider]))
             self.integrations[org_id, provider] = replace(before, state=state)
             return self._shown(org_id, provider)
 

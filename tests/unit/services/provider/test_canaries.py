@@ -84,8 +84,9 @@ async def test_no_secret_is_in_a_log_an_error_or_a_report(
     providers = (vapi, Twilio(outbound, url="https://twilio.test", accounts_url="https://accounts.test"))
     name = Provider.VAPI if isinstance(credential, VapiCredential) else Provider.TWILIO
     connected(vault, "acme", name, credential)
-    connect = Connect(vault, providers, Leases(vault, seconds=15.0), Timetable())
-    lifecycle = Lifecycle(vault, providers, connect)
+    leases = Leases(vault, seconds=15.0)
+    connect = Connect(vault, providers, leases, Timetable())
+    lifecycle = Lifecycle(vault, providers, leases, connect)
     try:
         if verb == "connect":
             seen = repr(await connect("acme", credential))

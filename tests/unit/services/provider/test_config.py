@@ -6,6 +6,7 @@ import pytest
 from services.provider.config import ELEVENLABS_URLS, Config
 from services.provider.providers.google_calendar import LIVE, Application
 from services.provider.providers.vapi.templates import standard
+from tenantvault.credentials import Provider
 from tenantvault.secret import Secret
 
 BASE = {"TENANTVAULT_VAPI_WEBHOOK_URL": "https://hooks.example.com/vapi"}
@@ -18,6 +19,7 @@ def test_the_live_hosts_are_the_default() -> None:
         Config(
             vault_target="localhost:7401",
             role="all",
+            mark="tenantvault",
             vapi_urls={"us": "https://api.vapi.ai", "eu": "https://api.eu.vapi.ai"},
             vapi_webhook_url="https://hooks.example.com/vapi",
             vapi_templates=standard(),
@@ -34,7 +36,7 @@ def test_the_live_hosts_are_the_default() -> None:
             patience_seconds=25.0,
             lease_seconds=15.0,
             verify_seconds=86_400.0,
-            rotation_days=90.0,
+            rotation_days=dict.fromkeys(Provider, 90.0),
             overlap_seconds=43_200.0,
             work_lease_seconds=180.0,
             work_poll_seconds=5.0,
@@ -65,8 +67,9 @@ def test_everything_can_be_said() -> None:
             "TENANTVAULT_ELEVENLABS_URL": "http://127.0.0.1:7499/elevenlabs",
             "TENANTVAULT_ELEVENLABS_WEBHOOK_URL": "https://hooks.example.com/elevenlabs",
             "TENANTVAULT_PROVIDER_ROLE": "work",
+            "TENANTVAULT_DEPLOYMENT": "staging2",
             "TENANTVAULT_VERIFY_SECONDS": "60",
-            "TENANTVAULT_ROTATION_DAYS": "0",
+            "TENANTVAULT_ROTATION_DAYS": "60, twilio=0,googleCalendar=7.5",
             "TENANTVAULT_ROTATION_OVERLAP_SECONDS": "30",
             "TENANTVAULT_WORK_LEASE_SECONDS": "3",
             "TENANTVAULT_PROVIDER_PATIENCE_SECONDS": "4",
@@ -95,12 +98,15 @@ def test_everything_can_be_said() -> None:
     )
     assert dict.fromkeys(ELEVENLABS_URLS, "http://127.0.0.1:7499/elevenlabs") == config.elevenlabs_urls
     assert "https://hooks.example.com/elevenlabs" == config.elevenlabs_webhook_url
-    assert ("work", 60.0, 0.0, 30.0) == (
-        config.role,
-        config.verify_seconds,
-        config.rotation_days,
-        config.overlap_seconds,
-    )
+    assert "staging2" == config.mark
+    assert ("work", 60.0, 30.0) == (config.role, config.verify_seconds, config.overlap_seconds)
+    assert {
+        Provider.VAPI: 60.0,
+        Provider.TWILIO: 0.0,
+        Provider.GOOGLE_CALENDAR: 7.5,
+        Provider.RESEND: 60.0,
+        Provider.ELEVENLABS: 60.0,
+    } == config.rotation_days
     assert 4.0 == config.patience_seconds
     assert (3.0, 0.1, 4) == (config.work_lease_seconds, config.work_poll_seconds, config.work_concurrency)
 
@@ -167,9 +173,16 @@ def test_a_lease_has_sensible_limits(seconds: str) -> None:
     ("variable", "value"),
     [
         ("TENANTVAULT_PROVIDER_ROLE", "both"),
+        ("TENANTVAULT_DEPLOYMENT", "Staging"),
+        ("TENANTVAULT_DEPLOYMENT", "x" * 21),
+        ("TENANTVAULT_DEPLOYMENT", "staging-2"),
         ("TENANTVAULT_VERIFY_SECONDS", "0"),
         ("TENANTVAULT_VERIFY_SECONDS", "nan"),
         ("TENANTVAULT_ROTATION_DAYS", "-1"),
+        ("TENANTVAULT_ROTATION_DAYS", "3601"),
+        ("TENANTVAULT_ROTATION_DAYS", "often"),
+        ("TENANTVAULT_ROTATION_DAYS", "acme=3"),
+        ("TENANTVAULT_ROTATION_DAYS", "twilio="),
         ("TENANTVAULT_ROTATION_OVERLAP_SECONDS", "soon"),
         ("TENANTVAULT_WORK_LEASE_SECONDS", "301"),
         ("TENANTVAULT_WORK_POLL_SECONDS", "0"),

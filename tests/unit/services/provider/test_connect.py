@@ -31,6 +31,7 @@ from tenantvault.errors import (
     TenantVaultError,
     Unavailable,
     VaultUnavailable,
+    VersionConflict,
     WrongCredentialType,
 )
 from tenantvault.secret import Secret
@@ -200,7 +201,7 @@ async def test_a_provider_without_an_answer_leaves_a_connection_as_it_was(
     assert not world.vault.leases
 
 
-async def test_a_resource_of_another_org_is_said_and_nothing_becomes_active(
+async def test_a_resource_of_another_org_is_said_and_what_was_made_is_released(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def taken(*_: object, **__: object) -> None:
@@ -211,6 +212,33 @@ async def test_a_resource_of_another_org_is_said_and_nothing_becomes_active(
         await world.connect()("acme", TYPED)
     assert 0 == world.vault.integrations[ORG].version
     assert not world.vault.leases
+    assert not world.vapi.assistants
+
+
+async def test_a_connection_that_is_there_keeps_what_it_has_when_its_change_conflicts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.connect()("acme", TYPED)
+
+    async def taken(*_: object, **__: object) -> None:
+        raise ResourceConflict
+
+    monkeypatch.setattr(world.vault, "register", taken)
+    with pytest.raises(ResourceConflict):
+        await world.connect()("acme", TYPED)
+    assert 2 == len(world.vapi.assistants)
+
+
+async def test_a_disconnect_in_the_middle_of_a_connect_stands(world: World) -> None:
+    await world.connect()("acme", TYPED)
+
+    async def disconnected(step: str) -> None:
+        if step == "tested":
+            await world.vault.disconnect(*ORG, on_behalf_of="ada")
+
+    with pytest.raises(VersionConflict):
+        await world.connect(disconnected)("acme", replace(TYPED, webhook_secret=Secret("customers-own")))
+    assert State.DISCONNECTED is world.vault.integrations[ORG].state
 
 
 class Stop:

@@ -129,7 +129,7 @@ def test_a_form_shows_what_is_asked_for_and_no_field() -> None:
     words = " ".join(description.asks_for)
     assert all(word in words for word in ("change events", "busy", "List", "e-mail", "Nothing else"))
     assert description.summary
-    assert description.next
+    assert description.next.endswith("also where another organisation connected the same account.")
     assert description.console_url.startswith("https://")
 
 

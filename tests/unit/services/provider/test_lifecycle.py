@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from tenantvault.errors import (
     InsufficientScope,
     InvalidRequest,
     ProviderRefused,
+    ProviderResourceMissing,
     ProviderUnavailable,
     ProviderUnreachable,
     ProviderValidation,
@@ -29,9 +31,11 @@ ORG = ("acme", Provider.RESEND)
 NO_ANSWERS = [ProviderUnavailable, RateLimited]
 
 
-async def for_ever(seconds: float) -> None:
-    del seconds
-    await asyncio.Event().wait()
+async def brief_sleep(seconds: float) -> None:
+    """Short pauses take no time; a lease's keeper sleeps for as long as the test runs."""
+    if seconds >= 1:
+        await asyncio.Event().wait()
+    await asyncio.sleep(0)
 
 
 class Desk:
@@ -43,10 +47,9 @@ class Desk:
         connected(self.vault, *ORG, key("key-0"), Resource(ResourceKind.VAPI_ASSISTANT, "a-1", "inbound"))
         self.before = self.vault.integrations[ORG]
         providers = (self.provider,)
-        connect = Connect(
-            self.vault, providers, Leases(self.vault, seconds=15.0, sleep=for_ever), Timetable(now=self.vault.moment)
-        )
-        self.lifecycle = Lifecycle(self.vault, providers, connect)
+        leases = Leases(self.vault, seconds=15.0, sleep=brief_sleep)
+        connect = Connect(self.vault, providers, leases, Timetable(now=self.vault.moment))
+        self.lifecycle = Lifecycle(self.vault, providers, leases, connect)
 
     def answers(self, answer: Verdict | Exception) -> None:
         """From now on the provider says this to every test."""
@@ -170,6 +173,31 @@ async def test_disconnecting_again_releases_nothing_again() -> None:
     report = await desk.lifecycle.disconnect(*ORG)
     assert report.integration.state is State.DISCONNECTED
     assert ["key-0"] == desk.provider.released
+    assert "before" in report.unreleased[0], "the first one may have been cut off"
+
+
+async def test_what_others_are_at_is_left_to_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    desk.vault.leases[ORG] = ("another", 1000.0)
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert report.integration.state is State.DISCONNECTED
+    assert "under way" in report.unreleased[0]
+    assert not desk.provider.released
+
+
+async def test_whoever_connects_again_meanwhile_keeps_what_they_made() -> None:
+    desk = Desk()
+    acquire = desk.vault.acquire_lease
+
+    async def after_a_reconnect(*where: Any, **what: Any) -> None:
+        await desk.vault.reconnect(*ORG, on_behalf_of="eve")
+        await acquire(*where, **what)
+
+    desk.vault.acquire_lease = after_a_reconnect  # type: ignore[method-assign]
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert () == report.unreleased
+    assert not desk.provider.released
 
 
 async def test_a_credential_that_cannot_be_opened_can_be_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +234,14 @@ async def test_a_reconnect_of_what_is_refused_by_now_shows_it() -> None:
     desk.answers(Refused(InsufficientScope, "Not enough."))
     shown = (await desk.lifecycle.reconnect(*ORG)).integration
     assert (State.REFUSED, "INSUFFICIENT_SCOPE") == (shown.state, shown.verification_reason)
+
+
+async def test_a_reconnect_whose_number_is_gone_is_shown_as_refused() -> None:
+    desk = Desk()
+    await desk.lifecycle.disconnect(*ORG)
+    desk.answers(Refused(ProviderResourceMissing, "Not yours.", "phoneNumber"))
+    shown = (await desk.lifecycle.reconnect(*ORG)).integration
+    assert (State.REFUSED, "PROVIDER_RESOURCE_MISSING") == (shown.state, shown.verification_reason)
 
 
 @pytest.mark.parametrize("error", NO_ANSWERS)

@@ -97,6 +97,19 @@ async def test_a_consent_that_is_over_is_recorded_and_told() -> None:
     assert (State.REFUSED, "REAUTH_REQUIRED") == (shown.state, shown.verification_reason)
 
 
+async def test_a_consent_that_is_known_to_be_over_is_not_asked_for_again_and_again() -> None:
+    world = World()
+    world.provider.dead = True
+    for _ in range(5):
+        with pytest.raises(ReauthRequired, match=r"The consent is over\."):
+            await world.refresh()(*ORG, min_life=60.0)
+    assert 1 == world.provider.account.requests
+    assert 1 == world.vault.calls.count("record_verification")
+    world.provider.dead = False
+    await world.refresh()(*ORG, min_life=60.0, insist=True)
+    assert 2 == world.provider.account.requests
+
+
 async def test_no_answer_changes_nothing() -> None:
     world = World()
     world.provider.account.down = True

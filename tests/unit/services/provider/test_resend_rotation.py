@@ -1,5 +1,6 @@
 """A Resend key replaces itself, and leaves no key behind."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from tenantvault.errors import (
     ProviderUnknownAnswer,
 )
 from tenantvault.secret import Secret
-from tests.unit.services.provider.test_resend_webhooks import KEY, SENDING, Desk
+from tests.unit.services.provider.test_resend_webhooks import HOOKS, KEY, SENDING, Desk
 
 CURRENT = ResendCredential(api_key=Secret(KEY), webhook_secret=Secret("whsec_x"), webhook_id="w")
 
@@ -94,6 +95,16 @@ async def test_the_keys_of_another_org_in_the_same_account_stay(desk: Desk) -> N
     await issued(desk, org_id="acme")
     await issued(desk, org_id="acme")
     assert other.api_key_id in made_keys(desk)
+
+
+async def test_the_keys_of_another_deployment_for_the_same_org_stay(desk: Desk) -> None:
+    theirs = await desk.at(HOOKS, mark="staging").rotation.issue("acme", CURRENT)
+    assert isinstance(theirs, ResendCredential)
+    ours = await issued(desk)
+    again = await desk.at(HOOKS, mark="staging").rotation.issue("acme", theirs)
+    assert isinstance(again, ResendCredential)
+    assert [True] * 3 == [await works(desk, each) for each in (theirs, ours, again)]
+    assert {"staging-acme", "tenantvault-acme", "Onboarding"} == {key["name"] for key in keys(desk)}
 
 
 async def test_keys_of_the_customers_own_stay(desk: Desk) -> None:
@@ -175,8 +186,16 @@ async def test_an_end_that_is_refused_or_unanswered_is_an_error(desk: Desk) -> N
         await desk.resend.rotation.discard(new, old)
 
 
+@pytest.mark.parametrize("mark", ["tenantvault", "a", "m" * 20])
 @pytest.mark.parametrize("org_id", ["a", "acme", "0d1b7a34-6f0e-4a52-9f53-1c0f5b0e2a77", "x" * 38, "x" * 39, "x" * 63])
-def test_the_name_of_a_key_is_the_orgs_and_fits(org_id: str) -> None:
-    assert key_name(org_id).startswith("tenantvault-")
-    assert len(key_name(org_id)) <= 50
-    assert key_name(org_id) != key_name(org_id[:-1] + "y")
+def test_the_name_of_a_key_is_the_orgs_and_fits(mark: str, org_id: str) -> None:
+    name = key_name(mark, org_id)
+    assert name.startswith(f"{mark}-")
+    assert len(name) <= 50
+    assert name != key_name(mark, org_id[:-1] + "y")
+    assert (name == f"{mark}-{org_id}") == (len(mark) + len(org_id) < 50)
+
+
+def test_the_name_of_a_long_orgs_key_stays_what_it_was() -> None:
+    digest = hashlib.sha256(b"x" * 39).hexdigest()
+    assert f"tenantvault-{digest[:32]}" == key_name("tenantvault", "x" * 39)

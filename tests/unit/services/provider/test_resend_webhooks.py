@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -47,9 +48,10 @@ class Desk:
         self.line = LosingLine(self.sandbox.app())
         self.resend = self.at(HOOKS)
 
-    def at(self, webhook_url: str) -> Resend:
+    def at(self, webhook_url: str, *, mark: str = "") -> Resend:
         outbound = Outbound(new_client(self.line), sleep=self._pass)
-        return Resend(outbound, url="http://sandbox", webhook_url=webhook_url, sleep=self._sleep)
+        resend = partial(Resend, outbound, url="http://sandbox", webhook_url=webhook_url, sleep=self._sleep)
+        return resend(mark=mark) if mark else resend()
 
     async def complete(
         self, key: str = KEY, *, before: Credential | None = None, org_id: str = "acme"

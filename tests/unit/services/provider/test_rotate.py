@@ -15,11 +15,18 @@ from services.provider.rotate import STEPS, Rotate
 from services.provider.work import Done, Task, Timetable
 from tenantvault.credentials import Provider, ResendCredential
 from tenantvault.errors import (
+    AccountSuspended,
     CredentialNotFound,
+    InsufficientScope,
+    InvalidCredentials,
     InvalidRequest,
+    ProviderRefused,
     ProviderUnavailable,
+    ProviderValidation,
+    QuotaExceeded,
     TenantVaultError,
     VaultUnavailable,
+    VersionConflict,
 )
 from tests.unit.services.provider.fake_provider import Account, Keyed, key
 from tests.unit.services.provider.fake_vault import FakeVault, Row, connected
@@ -42,7 +49,8 @@ async def for_ever(seconds: float) -> None:
 class World:
     """An integration whose rotation is due, its vault and its provider; both outlive the processes."""
 
-    def __init__(self, *, key_id: str = "id-0") -> None:
+    def __init__(self, *, key_id: str = "id-0", days: float = 90.0) -> None:
+        self.days = days
         self.vault = FakeVault()
         self.account = Account()
         self.provider = Keyed(self.account)
@@ -71,7 +79,12 @@ class World:
             self.vault,
             (self.provider,),
             leases,
-            Timetable(overlap_seconds=OVERLAP, now=self.vault.moment, jitter=lambda: 0.5),
+            Timetable(
+                overlap_seconds=OVERLAP,
+                rotation_days={Provider.RESEND: self.days},
+                now=self.vault.moment,
+                jitter=lambda: 0.5,
+            ),
             now=self.vault.moment,
             checkpoint=checkpoint,
         )
@@ -98,7 +111,7 @@ class World:
     @property
     def active(self) -> ResendCredential:
         integration = self.vault.integrations[ORG]
-        credential = self.vault.versions[ORG][integration.version - 1]
+        credential = self.vault.stored(*ORG, integration.version)
         assert isinstance(credential, ResendCredential)
         return credential
 
@@ -113,7 +126,7 @@ async def test_a_rotation_issues_tests_switches_waits_and_retires() -> None:
     world = World()
     done = await world.work()
     assert list(STEPS[:-1]) == world.steps
-    assert done == Done(OVERLAP, progress="successor:1:2:key-0")
+    assert done == Done(OVERLAP, progress="switched:1:2:key-0")
     assert "key-1" == world.active.api_key.reveal()
     assert {"key-0", "key-1"} == world.account.keys
     assert await world.work() is None, "the overlap has to pass"
@@ -159,11 +172,67 @@ async def test_a_successor_that_is_refused_before_the_old_one_ends_is_rolled_bac
 
 async def test_a_credential_that_may_not_issue_is_left_to_the_customer() -> None:
     world = World()
-    world.account.issue_refused = True
+    world.account.issue_refused = InsufficientScope
     assert await world.work() == Done(0.0, by_hand=True)
     shown = await world.vault.integration(*ORG)
     assert not shown.rotates_by_itself
     assert await world.work() is None
+
+
+@pytest.mark.parametrize("kind", [QuotaExceeded, ProviderValidation, AccountSuspended, InvalidCredentials])
+async def test_an_issue_that_is_refused_for_now_is_tried_again(kind: type[ProviderRefused]) -> None:
+    world = World()
+    world.account.issue_refused = kind
+    assert await world.work() == Done(DAY, failed=True)
+
+
+async def test_a_disconnect_in_the_middle_of_a_rotation_stands() -> None:
+    world = World()
+
+    async def disconnected(step: str) -> None:
+        if step == "issued":
+            await world.vault.disconnect(*ORG, on_behalf_of="ada")
+
+    with pytest.raises(VersionConflict):
+        await world.work(disconnected)
+    assert State.DISCONNECTED is world.vault.integrations[ORG].state
+
+
+async def test_who_goes_back_to_the_one_before_keeps_it() -> None:
+    world = World()
+    await world.work()
+    await world.vault.roll_back(*ORG, version=1, expected_version=2, on_behalf_of="operator")
+    world.vault.time += OVERLAP
+    assert await world.work() == Done(90 * DAY)
+    assert "key-0" == world.active.api_key.reveal()
+    world.assert_active_works()
+
+
+async def test_where_rotation_is_switched_off_nothing_rotates() -> None:
+    world = World(days=0.0)
+    done = await world.work()
+    assert done is not None
+    assert done.due_in > 3000 * DAY
+    assert {"key-0"} == world.account.keys
+    with pytest.raises(InvalidRequest, match="switched off"):
+        await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+
+
+async def test_a_rotation_under_way_is_finished_where_it_was_switched_off_meanwhile() -> None:
+    world = World()
+    await world.work()
+    world.days = 0.0
+    world.vault.time += OVERLAP
+    await world.work()
+    assert {"key-1"} == world.account.keys
+
+
+async def test_a_rotation_of_what_is_refused_is_not_begun() -> None:
+    world = World()
+    world.account.keys.clear()
+    with pytest.raises(InvalidCredentials):
+        await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    assert "register" not in world.vault.calls
 
 
 async def test_a_provider_that_has_no_way_is_left_to_the_customer() -> None:
@@ -263,7 +332,7 @@ async def test_a_rotation_that_is_asked_for_in_the_middle_of_one_goes_on_with_it
     await world.rotate().ask_for(*ORG, on_behalf_of="ada")
     done = await world.work()
     assert done is not None
-    assert "successor:1:2:key-0" == done.progress
+    assert "switched:1:2:key-0" == done.progress
     assert done.due_in == pytest.approx(OVERLAP)
     await world.finish()
     assert {"key-1"} == world.account.keys

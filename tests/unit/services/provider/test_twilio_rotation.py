@@ -1,6 +1,7 @@
 """An Auth Token is replaced without a moment in which none works, wherever it is cut off."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -88,6 +89,35 @@ async def test_every_part_of_the_credential_but_the_token_stays(desk: Desk) -> N
     second = await desk.issue(both)
     assert both == replace(second, auth_token=both.auth_token)
     assert second.auth_token != both.auth_token
+
+
+async def test_the_token_makes_its_successor_itself_whatever_api_key_is_beside_it() -> None:
+    users = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        users.append((request.method, request.headers["Authorization"]))
+        if request.method == "POST":
+            return httpx.Response(201, json={"secondary_auth_token": "f" * 32})
+        return httpx.Response(200, json={"status": "active", "auth_token": FIRST.auth_token.reveal()})
+
+    outbound = Outbound(new_client(httpx.MockTransport(handle)), sleep=no_sleep)
+    twilio = Twilio(outbound, url="https://twilio.test", accounts_url="https://accounts.test")
+    both = replace(FIRST, api_key_sid=KEY_SID, api_key_secret=Secret("s"))
+    assert replace(both, auth_token=Secret("f" * 32)) == await twilio.rotation.issue("acme", both)
+    login = b64encode(f"{SID}:{FIRST.auth_token.reveal()}".encode()).decode()
+    by_token = f"Basic {login}"
+    assert [("GET", by_token), ("DELETE", by_token), ("POST", by_token)] == users
+
+
+@pytest.mark.parametrize("voice_webhook_url", ["", "https://hooks.test/voice"])
+def test_the_form_says_that_the_token_will_be_replaced(voice_webhook_url: str) -> None:
+    outbound = Outbound(new_client(httpx.MockTransport(lambda _: httpx.Response(500))))
+    urls = {"url": "https://twilio.test", "accounts_url": "https://accounts.test"}
+    said = Twilio(outbound, **urls, voice_webhook_url=voice_webhook_url).description.next
+    assert "the Auth Token is replaced" in said
+    assert "secondary token that is there is removed" in said
+    assert "give only an API key." in said
+    assert ("webhooks of your numbers" in said) == bool(voice_webhook_url)
 
 
 async def test_retiring_again_changes_nothing(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -43,9 +44,11 @@ WEBHOOK = "https://hooks.test/vapi"
 CREDENTIAL = VapiCredential(api_key=Secret(KEY), webhook_secret=Secret("hook-secret-1"))
 
 
-def spec(org_id: str, role: str, *, url: str = WEBHOOK, secret: str = "hook-secret-1") -> dict[str, Any]:
+def spec(
+    org_id: str, role: str, *, url: str = WEBHOOK, secret: str = "hook-secret-1", mark: str = "tenantvault"
+) -> dict[str, Any]:
     credential = replace(CREDENTIAL, webhook_secret=Secret(secret))
-    return assistant(org_id, role, url=url, credential=credential, templates=standard())
+    return assistant(org_id, role, mark=mark, url=url, credential=credential, templates=standard())
 
 
 SPEC = {role: spec("acme", role) for role in ("inbound", "outbound")}
@@ -54,13 +57,14 @@ SPEC = {role: spec("acme", role) for role in ("inbound", "outbound")}
 class Desk:
     """A provider at a fake Vapi, with the sleeps and the checkpoints noted."""
 
-    def __init__(self, fake: FakeVapi) -> None:
+    def __init__(self, fake: FakeVapi, *, mark: str = "") -> None:
         self.fake = fake
         self.slept: list[float] = []
         self.steps: list[str] = []
         outbound = Outbound(new_client(fake.client()), sleep=self._pass)
         urls = {"us": BASE, "eu": BASE}
-        self.vapi = Vapi(outbound, urls=urls, webhook_url=WEBHOOK, sleep=self._sleep)
+        vapi = partial(Vapi, outbound, urls=urls, webhook_url=WEBHOOK, sleep=self._sleep)
+        self.vapi = vapi(mark=mark) if mark else vapi()
 
     async def provision(
         self, *known: Resource, org_id: str = "acme", credential: VapiCredential = CREDENTIAL
@@ -160,6 +164,29 @@ async def test_what_the_customer_changed_in_it_stays_while_the_spec_stays(fake: 
     fake.assistants[0]["firstMessage"] = "Acme, good morning!"
     await desk.provision(*on_record(ids))
     assert "Acme, good morning!" == fake.assistants[0]["firstMessage"]
+
+
+async def test_two_deployments_at_one_account_keep_to_their_own_assistants(fake: FakeVapi, desk: Desk) -> None:
+    other = Desk(fake, mark="tenantvault-eu")
+    theirs = await other.provision()
+    before = json.dumps(fake.assistants)
+    ours = await desk.provision()
+    assert not set(ours.values()) & set(theirs.values())
+    assert (ours, theirs) == (await desk.provision(*on_record(theirs)), await other.provision(*on_record(ours)))
+    assert ["tenantvault-eu", "tenantvault-eu", "tenantvault", "tenantvault"] == [
+        each["metadata"]["managed_by"] for each in fake.assistants
+    ]
+    assert () == await desk.release(*on_record(theirs))
+    assert before == json.dumps(fake.assistants)
+    assert all("lost its mark" in sentence for sentence in await desk.inspect(*on_record(theirs)))
+    assert () == await other.inspect(*on_record(theirs))
+
+
+async def test_a_lost_answer_is_not_made_good_by_another_deployments_assistant(fake: FakeVapi, desk: Desk) -> None:
+    await Desk(fake, mark="staging").provision()
+    fake.faults["POST"] = deque([lost_before] * 3)
+    with pytest.raises(MayComeAbout):
+        await desk.provision()
 
 
 @pytest.mark.parametrize(
@@ -407,6 +434,11 @@ def test_orgs_whose_names_begin_alike_get_different_names() -> None:
 def test_the_hash_changes_with_the_spec(other: dict[str, Any]) -> None:
     assert SPEC["inbound"]["metadata"]["spec_hash"] == spec("acme", "inbound")["metadata"]["spec_hash"]
     assert other["metadata"]["spec_hash"] != SPEC["inbound"]["metadata"]["spec_hash"]
+
+
+def test_the_hash_stays_whatever_the_mark_is() -> None:
+    marked = spec("acme", "inbound", mark="staging")
+    assert SPEC["inbound"]["metadata"] | {"managed_by": "staging"} == marked["metadata"]
 
 
 HELD = "4fc1f6ad-1c35-4d0b-9d0f-6a8f1d3f0b11"

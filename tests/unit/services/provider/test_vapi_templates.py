@@ -18,7 +18,9 @@ CREDENTIAL = VapiCredential(api_key=Secret("k"), webhook_secret=Secret("s"))
 
 
 def body(templates: Templates, role: str = "inbound") -> dict[str, Any]:
-    return assistant("acme", role, url="https://hooks.test", credential=CREDENTIAL, templates=templates)
+    return assistant(
+        "acme", role, mark="tenantvault", url="https://hooks.test", credential=CREDENTIAL, templates=templates
+    )
 
 
 def written(tmp_path: Path, value: object) -> Path:

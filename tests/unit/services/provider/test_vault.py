@@ -165,7 +165,16 @@ async def test_a_newest_credential_that_cannot_be_read_is_none(
     channel: FakeChannel, vault: GrpcVault, error: TenantVaultError
 ) -> None:
     channel.answers["GetNewestCredential"] = failed(error)
+    channel.answers["GetCredential"] = failed(CredentialNotFound())
     assert await vault.newest_credential("acme", Provider.VAPI) is None
+
+
+async def test_after_a_number_was_passed_over_the_newest_is_the_active_one(
+    channel: FakeChannel, vault: GrpcVault
+) -> None:
+    channel.answers["GetNewestCredential"] = failed(CredentialNotFound())
+    channel.answers["GetCredential"] = access.GetCredentialResponse(credential=active_pb())
+    assert CREDENTIAL == await vault.newest_credential("acme", Provider.VAPI)
 
 
 @pytest.mark.parametrize("error", [VaultUnavailable(), PermissionDenied()])

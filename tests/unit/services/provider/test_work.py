@@ -41,6 +41,7 @@ def test_a_rotation_can_be_due_now_or_never() -> None:
     assert timetable().of(Keyed(), key("k"), rotate_now=True)[1].due_in == 0.0
     never = Timetable(now=lambda: NOW, rotation_days={Provider.RESEND: 0.0})
     assert [Task.VERIFY] == [work.task for work in never.of(Keyed(), key("k"), rotate_now=True)]
+    assert 3000 * DAY < never.next_rotation(Provider.RESEND) < 3650 * DAY
 
 
 def test_a_consent_is_refreshed_and_never_rotated() -> None:

@@ -73,7 +73,7 @@ class World:
         leases = Leases(self.vault, seconds=15.0, sleep=for_ever, jitter=lambda: 0.0)
         providers = (self.keyed, self.google)
         connect = Connect(self.vault, providers, leases, self.timetable)
-        lifecycle = Lifecycle(self.vault, providers, connect)
+        lifecycle = Lifecycle(self.vault, providers, leases, connect)
         return Worker(
             work=self.vault,
             lifecycle=lifecycle,
@@ -177,6 +177,7 @@ async def test_one_that_is_disconnected_under_the_worker_is_given_back() -> None
     [
         (ProviderMisconfigured(), 30.0, 60.0),
         (RateLimited(retry_after=700.0), 700.0, 700.0),
+        (RateLimited(retry_after=999_999_999.0), 3600.0, 3600.0),
         (VersionConflict(), 15.0, 45.0),
         (TimeoutError(), 15.0, 45.0),
         (CredentialUnreadable(), 30.0, 60.0),
@@ -259,6 +260,30 @@ async def test_a_vault_that_is_away_is_asked_again() -> None:
     assert 1 == world.account.requests
 
 
+async def test_the_background_does_not_end_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    world = World("acme")
+    claim, failed = world.vault.claim, asyncio.Event()
+
+    async def fails_once(**what: Any) -> Sequence[DueWork]:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError
+        return await claim(**what)
+
+    done = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        if world.row(Task.VERIFY).due_at:
+            done.set()
+            await asyncio.Event().wait()
+
+    world.vault.claim = fails_once  # type: ignore[method-assign]
+    running = asyncio.create_task(world.worker(sleep=sleep).run())
+    await done.wait()
+    running.cancel()
+    assert 1 == world.account.requests
+
+
 async def test_a_provider_that_is_down_for_an_hour_changes_no_state_and_costs_few_requests() -> None:
     orgs = [f"org-{number}" for number in range(200)]
     world = World(*orgs)
@@ -332,7 +357,7 @@ async def test_a_rotation_survives_whatever_befalls_its_workers(data: st.DataObj
 
 def _active(world: World) -> ResendCredential:
     integration = world.vault.integrations[ORG]
-    credential = world.vault.versions[ORG][integration.version - 1]
+    credential = world.vault.stored(*ORG, integration.version)
     assert isinstance(credential, ResendCredential)
     return credential
 

@@ -155,7 +155,82 @@ async def test_putting_over_a_record_that_does_not_open_mends_it(vault: MemoryVa
 async def test_after_a_disconnect_the_same_value_is_a_new_version(vault: MemoryVault) -> None:
     await vault.connect("acme", payload=SECRET)
     await vault.disconnect("acme")
-    assert 2 == await vault.put("acme", SECRET, expected=1)
+    assert 3 == await vault.put("acme", SECRET, expected=2)
+
+
+async def test_putting_the_active_value_again_is_that_version_also_when_it_is_not_the_newest(
+    vault: MemoryVault,
+) -> None:
+    await vault.connect("acme", payload=SECRET)
+    await vault.disconnect("acme")
+    await vault.reconnect("acme")
+    before = await vault.events("acme")
+    assert 1 == await vault.put("acme", SECRET, expected=2)
+    assert before == await vault.events("acme")
+    for expected in (0, 1, 3):
+        with pytest.raises(VersionConflict):
+            await vault.put("acme", SECRET, expected=expected)
+    assert 3 == await vault.put("acme", b"another", expected=2)
+    # The newest one's own value comes first, then the active one's.
+    assert (3, 1) == (
+        await vault.put("acme", b"another", expected=3),
+        await vault.put("acme", SECRET, expected=3),
+    )
+
+
+async def test_the_active_value_is_a_new_version_when_its_proof_is_broken_or_it_does_not_open(
+    vault: MemoryVault,
+) -> None:
+    """Only a newer version mends that."""
+    await vault.connect("acme", payload=SECRET)
+    await vault.disconnect("acme")
+    await vault.reconnect("acme")
+    vault.edit(registered=1)
+    assert 3 == await vault.put("acme", SECRET, expected=2)
+    await vault.activate("acme", 3)
+    assert SECRET == (await vault.get("acme")).payload
+    await vault.roll_back("acme", 1, expected=3)
+    await vault.put("acme", b"another", expected=3)
+    assert 1 == await vault.put("acme", SECRET, expected=4)
+    vault.reseal(b"garbage")
+    assert 5 == await vault.put("acme", SECRET, expected=4)
+
+
+@pytest.mark.parametrize(
+    ("payload", "looks"), [(SECRET, 2), (b"another", 1), (b"a third", 2)], ids=["active", "newest", "neither"]
+)
+async def test_the_active_record_is_read_only_where_the_newest_is_another_value(
+    vault: MemoryVault, monkeypatch: pytest.MonkeyPatch, payload: bytes, looks: int
+) -> None:
+    await vault.connect("acme", payload=SECRET)
+    await vault.put("acme", b"another", expected=1)
+    look, asked = vault.memory.read, []
+
+    async def counted(keys: Any, *, newest: bool = False) -> Any:
+        asked.append(newest)
+        return await look(keys, newest=newest)
+
+    monkeypatch.setattr(vault.memory, "read", counted)
+    await vault.put("acme", payload, expected=2)
+    assert [True, False][:looks] == asked
+
+
+async def test_a_put_that_is_outrun_while_the_active_record_is_read_is_a_conflict(
+    vault: MemoryVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await vault.connect("acme", payload=SECRET)
+    await vault.put("acme", b"another", expected=1)
+    look = vault.memory.read
+
+    async def outrun(keys: Any, *, newest: bool = False) -> Any:
+        if not newest:
+            monkeypatch.undo()
+            await vault.put("acme", b"a third", expected=2)
+        return await look(keys, newest=newest)
+
+    monkeypatch.setattr(vault.memory, "read", outrun)
+    with pytest.raises(VersionConflict):
+        await vault.put("acme", SECRET, expected=2)
 
 
 async def test_concurrent_puts_make_one_version(vault: MemoryVault) -> None:
@@ -746,6 +821,9 @@ class KeeperMachine(RuleBasedStateMachine):
         if not behind and newest and expected.payloads[-1] == payload and not gone:
             assert outcome == newest
             return
+        if not behind and expected.connected and expected.payload(expected.active) == payload:
+            assert outcome == expected.active
+            return
         if where[0] in self.frozen:
             assert OrgFrozen is outcome
             return
@@ -803,8 +881,7 @@ class KeeperMachine(RuleBasedStateMachine):
             self.changed(where[0])
             if not connected:
                 expected.previous = 0
-                if len(expected.payloads) > expected.active:
-                    expected.payloads.append(None)
+                expected.payloads.append(None)
         expected.connected = connected
         assert expected.state is outcome.state
 

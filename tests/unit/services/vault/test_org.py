@@ -54,6 +54,11 @@ def pointer_of(changed: Changed | None, provider: str = "vapi") -> Pointer:
     return changed.org.pointers[provider]
 
 
+def org_of(changed: Changed | None) -> Org:
+    assert changed is not None
+    return changed.org
+
+
 def activate(
     before: Org,
     number: int,
@@ -149,7 +154,15 @@ def test_of_two_rotations_within_the_overlap_the_last_version_before_stays() -> 
 def test_activating_again_registers_anew_and_keeps_the_overlap() -> None:
     changed = activate(org(ROTATED), 2, RESOURCES, overlap=2 * HOUR)
     assert replace(ROTATED, registered=7, resources=2) == pointer_of(changed)
-    assert (False, True, SAID_YES) == (changed.connected, changed.verified, changed.facts)
+    assert (False, True, NOTHING_SAID) == (changed.connected, changed.verified, changed.facts)
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_activating_again_keeps_the_account_that_is_known_unless_one_is_named(said: str | None) -> None:
+    assert NOTHING_SAID == activate(org(ROTATED), 2, facts=Facts(account=said)).facts
+    assert Facts(account="ada@example.com") == activate(org(ROTATED), 2, facts=Facts(account="ada@example.com")).facts
+    # Another version is another account.
+    assert SAID_YES == activate(org(WAITING), 3, facts=Facts(account=said)).facts
 
 
 def test_activating_what_is_disconnected_connects_it() -> None:
@@ -274,12 +287,30 @@ def test_a_refresh_moves_no_pointer_and_says_nothing_of_the_provider() -> None:
 def test_a_disconnect_ends_the_overlap_too() -> None:
     changed = rules.disconnect(org(ROTATED), "vapi")
     assert changed is not None
-    assert pointer_of(changed) == DISCONNECTED
+    assert pointer_of(changed) == replace(DISCONNECTED, latest_version=3)
     assert ("credential.disconnect", 2) == (changed.action, changed.version)
 
 
-def test_a_disconnect_passes_over_a_version_that_waits() -> None:
-    assert replace(DISCONNECTED, latest_version=4) == pointer_of(rules.disconnect(org(WAITING), "vapi"))
+@pytest.mark.parametrize("before", [CONNECTED, WAITING, replace(CONNECTED, version=1)])
+def test_a_disconnect_passes_a_version_over_so_that_nothing_that_began_before_it_goes_on(before: Pointer) -> None:
+    changed = rules.disconnect(org(before), "vapi")
+    assert changed is not None
+    assert replace(before, is_active=False, latest_version=before.latest_version + 1) == pointer_of(changed)
+    with pytest.raises(VersionConflict):
+        activate(changed.org, before.latest_version)
+    for later in (changed.org, org_of(rules.reconnect(changed.org, "vapi"))):
+        with pytest.raises(VersionConflict):
+            rules.put(later, "vapi", before.latest_version + 1)
+        assert before.latest_version + 2 == rules.put(later, "vapi", before.latest_version + 2).version
+
+
+def test_what_is_connected_again_is_older_than_the_newest_and_can_be_registered_again_and_rolled_back() -> None:
+    passed_over = replace(CONNECTED, latest_version=3)
+    assert replace(passed_over, registered=7, resources=2) == pointer_of(activate(org(passed_over), 2, RESOURCES))
+    assert replace(passed_over, version=1) == pointer_of(rules.roll_back(org(passed_over), "vapi", version(1), 2))
+    assert replace(passed_over, is_active=False, latest_version=4) == pointer_of(
+        rules.disconnect(org(passed_over), "vapi")
+    )
 
 
 def test_a_reconnect_makes_the_same_version_readable() -> None:
@@ -548,7 +579,7 @@ def test_only_a_put_or_a_disconnect_moves_the_newest_and_never_back(
         return
     for name, after in changed.org.pointers.items():
         moved = after.latest_version - before.pointers.get(name, Pointer(provider=name)).latest_version
-        assert moved in ({"put": (1,), "disconnect": (0, 1)}.get(rule, (0,)) if name == provider else (0,))
+        assert moved in ({"put": (1,), "disconnect": (1,)}.get(rule, (0,)) if name == provider else (0,))
 
 
 @given(before=orgs(), rule=A_RULE, provider=A_PROVIDER, number=A_NUMBER)

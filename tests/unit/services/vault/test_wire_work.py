@@ -161,8 +161,10 @@ def test_anything_else_is_not_refreshed(field: str, credential: pb.Credential) -
         ({"access_token": "ya29.another"}, True),
         ({"access_token": "ya29.another", "expires_at": Timestamp(seconds=1_900_000_000)}, True),
         ({"expires_at": None}, True),
-        ({"refresh_token": "1//another"}, False),
-        ({"refresh_token": None}, False),
+        ({"refresh_token": "1//another"}, True),
+        ({"refresh_token": "1//another", "access_token": "ya29.another"}, True),
+        ({"refresh_token": "1//another", "email": "eve@example.com"}, False),
+        ({"refresh_token": None}, True),
         ({"scopes": ["calendar.events"]}, False),
         ({"scopes": ["calendar.readonly", "calendar.events"]}, False),
         ({"email": "eve@example.com"}, False),
@@ -171,7 +173,7 @@ def test_anything_else_is_not_refreshed(field: str, credential: pb.Credential) -
     ],
     ids=str,
 )
-def test_only_the_access_token_and_its_end_may_differ(changes: dict[str, Any], may: bool) -> None:
+def test_only_the_tokens_and_the_end_of_one_may_differ(changes: dict[str, Any], may: bool) -> None:
     assert may is wire_work.only_refreshed(payload(google()), payload(google(**changes)))
     assert may is wire_work.only_refreshed(payload(google(**changes)), payload(google()))
 

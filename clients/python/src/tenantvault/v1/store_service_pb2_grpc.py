@@ -118,8 +118,8 @@ class IntegrationStoreServiceServicer(object):
 
     def PutCredential(self, request, context):
         """Stores a credential as a new version that nobody can read yet;
-        RegisterResources makes it the active one. Putting the newest version's
-        own value again returns that version and changes nothing.
+        RegisterResources makes it the active one. Putting the newest or the active
+        version's own value again returns that version and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,8 +141,9 @@ class IntegrationStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Disconnect(self, request, context):
-        """Makes an org's credential unreadable and keeps its ciphertext. Repeating
-        it changes nothing.
+        """Makes an org's credential unreadable and keeps its ciphertext. It passes a
+        version number over, so that work that began before cannot undo it.
+        Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,8 +191,9 @@ class IntegrationStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RefreshCredential(self, request, context):
-        """Writes a refreshed access token into the active version. Nothing else of
-        the version may differ, and the caller must hold the lease.
+        """Writes a refreshed access token into the active version, and the refresh
+        token that came with it, if one did. Nothing else of the version may
+        differ, and the caller must hold the lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,8 +35,8 @@ class IntegrationStoreServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IntegrationStoreServiceAsyncStub: ...
     PutCredential: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.PutCredentialRequest, _store_service_pb2.PutCredentialResponse]
     """Stores a credential as a new version that nobody can read yet;
-    RegisterResources makes it the active one. Putting the newest version's
-    own value again returns that version and changes nothing.
+    RegisterResources makes it the active one. Putting the newest or the active
+    version's own value again returns that version and changes nothing.
     """
     RegisterResources: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.RegisterResourcesRequest, _store_service_pb2.RegisterResourcesResponse]
     """Records what was provisioned with a version and makes that version the
@@ -45,8 +45,9 @@ class IntegrationStoreServiceStub:
     RecordVerification: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.RecordVerificationRequest, _store_service_pb2.RecordVerificationResponse]
     """Records the provider's definite answer about the active version."""
     Disconnect: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DisconnectRequest, _store_service_pb2.DisconnectResponse]
-    """Makes an org's credential unreadable and keeps its ciphertext. Repeating
-    it changes nothing.
+    """Makes an org's credential unreadable and keeps its ciphertext. It passes a
+    version number over, so that work that began before cannot undo it.
+    Repeating it changes nothing.
     """
     Reconnect: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.ReconnectRequest, _store_service_pb2.ReconnectResponse]
     """Makes a disconnected credential readable again. Repeating it changes
@@ -70,8 +71,9 @@ class IntegrationStoreServiceStub:
     it is.
     """
     RefreshCredential: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.RefreshCredentialRequest, _store_service_pb2.RefreshCredentialResponse]
-    """Writes a refreshed access token into the active version. Nothing else of
-    the version may differ, and the caller must hold the lease.
+    """Writes a refreshed access token into the active version, and the refresh
+    token that came with it, if one did. Nothing else of the version may
+    differ, and the caller must hold the lease.
     """
     ClaimDueWork: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.ClaimDueWorkRequest, _store_service_pb2.ClaimDueWorkResponse]
     """Takes work that is due, over all orgs, the longest due first. What one
@@ -99,8 +101,8 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutCredential: _aio.UnaryUnaryMultiCallable[_store_service_pb2.PutCredentialRequest, _store_service_pb2.PutCredentialResponse]  # type: ignore[assignment]
     """Stores a credential as a new version that nobody can read yet;
-    RegisterResources makes it the active one. Putting the newest version's
-    own value again returns that version and changes nothing.
+    RegisterResources makes it the active one. Putting the newest or the active
+    version's own value again returns that version and changes nothing.
     """
     RegisterResources: _aio.UnaryUnaryMultiCallable[_store_service_pb2.RegisterResourcesRequest, _store_service_pb2.RegisterResourcesResponse]  # type: ignore[assignment]
     """Records what was provisioned with a version and makes that version the
@@ -109,8 +111,9 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     RecordVerification: _aio.UnaryUnaryMultiCallable[_store_service_pb2.RecordVerificationRequest, _store_service_pb2.RecordVerificationResponse]  # type: ignore[assignment]
     """Records the provider's definite answer about the active version."""
     Disconnect: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DisconnectRequest, _store_service_pb2.DisconnectResponse]  # type: ignore[assignment]
-    """Makes an org's credential unreadable and keeps its ciphertext. Repeating
-    it changes nothing.
+    """Makes an org's credential unreadable and keeps its ciphertext. It passes a
+    version number over, so that work that began before cannot undo it.
+    Repeating it changes nothing.
     """
     Reconnect: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ReconnectRequest, _store_service_pb2.ReconnectResponse]  # type: ignore[assignment]
     """Makes a disconnected credential readable again. Repeating it changes
@@ -134,8 +137,9 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     it is.
     """
     RefreshCredential: _aio.UnaryUnaryMultiCallable[_store_service_pb2.RefreshCredentialRequest, _store_service_pb2.RefreshCredentialResponse]  # type: ignore[assignment]
-    """Writes a refreshed access token into the active version. Nothing else of
-    the version may differ, and the caller must hold the lease.
+    """Writes a refreshed access token into the active version, and the refresh
+    token that came with it, if one did. Nothing else of the version may
+    differ, and the caller must hold the lease.
     """
     ClaimDueWork: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ClaimDueWorkRequest, _store_service_pb2.ClaimDueWorkResponse]  # type: ignore[assignment]
     """Takes work that is due, over all orgs, the longest due first. What one
@@ -166,8 +170,8 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.PutCredentialResponse, _abc.Awaitable[_store_service_pb2.PutCredentialResponse]]:
         """Stores a credential as a new version that nobody can read yet;
-        RegisterResources makes it the active one. Putting the newest version's
-        own value again returns that version and changes nothing.
+        RegisterResources makes it the active one. Putting the newest or the active
+        version's own value again returns that version and changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -194,8 +198,9 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_service_pb2.DisconnectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.DisconnectResponse, _abc.Awaitable[_store_service_pb2.DisconnectResponse]]:
-        """Makes an org's credential unreadable and keeps its ciphertext. Repeating
-        it changes nothing.
+        """Makes an org's credential unreadable and keeps its ciphertext. It passes a
+        version number over, so that work that began before cannot undo it.
+        Repeating it changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -255,8 +260,9 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_service_pb2.RefreshCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.RefreshCredentialResponse, _abc.Awaitable[_store_service_pb2.RefreshCredentialResponse]]:
-        """Writes a refreshed access token into the active version. Nothing else of
-        the version may differ, and the caller must hold the lease.
+        """Writes a refreshed access token into the active version, and the refresh
+        token that came with it, if one did. Nothing else of the version may
+        differ, and the caller must hold the lease.
         """
 
     @_abc_1.abstractmethod

@@ -10,20 +10,25 @@ the checking alone:
 """
 
 from tenantvault.webhooks import elevenlabs, google, resend, twilio, vapi
-from tenantvault.webhooks.app import MAX_BYTES, REMEMBERED, Handler, Reply, Webhooks
+from tenantvault.webhooks.app import MAX_BUFFERED_BYTES, MAX_BYTES, Webhooks
 from tenantvault.webhooks.event import Event
+from tenantvault.webhooks.once import REMEMBERED, UNDER_WAY, Handler
 from tenantvault.webhooks.org import Active, Previous, Vault
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
+from tenantvault.webhooks.reply import Reply
 from tenantvault.webhooks.request import Request
-from tenantvault.webhooks.seen import Seen, SeenInMemory
+from tenantvault.webhooks.seen import Mark, Seen, SeenInMemory
 
 __all__ = [
+    "MAX_BUFFERED_BYTES",
     "MAX_BYTES",
     "REMEMBERED",
+    "UNDER_WAY",
     "Active",
     "Cause",
     "Event",
     "Handler",
+    "Mark",
     "Previous",
     "Reply",
     "Request",

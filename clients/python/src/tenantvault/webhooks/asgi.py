@@ -3,12 +3,14 @@
 import asyncio
 import math
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
+from tenantvault.webhooks.buffer import Buffer, Part
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 
@@ -53,11 +55,15 @@ def place(scope: Scope) -> tuple[str, ...]:
     return tuple(below.removeprefix("/").split("/"))
 
 
-async def read_request(scope: Scope, receive: Receive, *, public_url: str, max_bytes: int) -> Request:
-    """The request of a scope, with its body.
+@asynccontextmanager
+async def read_request(
+    scope: Scope, receive: Receive, *, public_url: str, max_bytes: int, buffer: Buffer
+) -> AsyncIterator[Request]:
+    """The request of a scope, with its body, which takes room in the buffer until the end.
 
     Raises:
         WebhookRejected: the body is larger than `max_bytes`; no more than that was read.
+        BufferFull: there is no room for the body beside those of other requests.
         TimeoutError: the body did not arrive within PATIENCE.
         Disconnected: the sender went away.
     """
@@ -65,9 +71,17 @@ async def read_request(scope: Scope, receive: Receive, *, public_url: str, max_b
     lengths = [value for name, value in headers if name == b"content-length"]
     if any(_NUMBER.fullmatch(length) and int(length) > max_bytes for length in lengths):
         raise WebhookRejected(Cause.TOO_LARGE)
-    async with asyncio.timeout(PATIENCE):
-        body = await _body(receive, max_bytes)
-    return Request(method=scope["method"], url=public_url + _target(scope), headers=headers, body=body)
+    buffer.check(max((int(length) for length in lengths if _NUMBER.fullmatch(length)), default=0))
+    with buffer.part() as part:
+        async with asyncio.timeout(PATIENCE):
+            body = await _body(receive, max_bytes, part)
+        yield Request(method=scope["method"], url=public_url + _target(scope), headers=headers, body=body)
+
+
+async def close_socket(send: Send) -> None:
+    """Refuse a WebSocket (https://asgi.readthedocs.io/en/latest/specs/www.html#websocket)."""
+    # The code is "policy violation" of RFC 6455; a server that was not yet told to accept answers with 403.
+    await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
 
 def in_seconds(delay: float) -> str:
@@ -75,17 +89,19 @@ def in_seconds(delay: float) -> str:
     return str(max(1, math.ceil(delay)))
 
 
-async def _body(receive: Receive, max_bytes: int) -> bytes:
+async def _body(receive: Receive, max_bytes: int, part: Part) -> bytes:
     body = bytearray()
     more = True
     while more:
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > max_bytes:
+        arrived = message.get("body", b"")
+        if len(body) + len(arrived) > max_bytes:
             raise WebhookRejected(Cause.TOO_LARGE)
+        part.take(len(arrived))
+        body += arrived
+        more = message.get("more_body", False)
     return bytes(body)
 
 

@@ -12,7 +12,8 @@ class Event:
 
     Args:
         provider: who sent it.
-        event_id: the same for every delivery of one event, and different for different events of an org.
+        event_id: the same for every delivery of one event, and different for different events of an org. Where it is
+            made of what the body says it can be as long as the body, and hold lone surrogates: hash it for a key.
         type: what happened, in the provider's words.
         payload: the parsed JSON; for a form, a dictionary of text, with a tuple of the distinct values, sorted, where a
             name came with several.

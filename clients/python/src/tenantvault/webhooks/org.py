@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from tenantvault.credentials import Credential, Provider, ResolvedOrg, Resource, ResourceKind
 from tenantvault.errors import InvalidRequest, NotFound, OrgFrozen, OrgShredded, TenantVaultError
 from tenantvault.webhooks.name import Name
+
+MOST_NAMES: Final = 3
+"""How many names of one request the vault is asked about, at most: before it is verified, and once more after."""
 
 
 class Previous(Protocol):
@@ -82,7 +85,7 @@ class Owner:
 
 
 async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Sequence[Name]) -> Owner | None:
-    """The org with this id, or without an id the first that a name leads to; None when there is none.
+    """The org with this id, or without an id the first that one of MOST_NAMES leads to; None when there is none.
 
     An org that is frozen or shredded is none: of it nothing is handed out.
 
@@ -96,7 +99,7 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
             if not _means_nobody(error):
                 raise
             return None
-    for name in names:
+    for name in names[:MOST_NAMES]:
         try:
             active = await vault.resolve_credential(name.kind, name.resource_id, provider, include_previous=True)
         except TenantVaultError as error:
@@ -108,13 +111,15 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
 
 
 async def names_another(vault: Vault, owner: Owner, names: Sequence[Name]) -> bool:
-    """Whether a name belongs to another org than the owner, if only a frozen one. A name that is nobody's says nothing.
+    """Whether one of MOST_NAMES belongs to another org than the owner, if only a frozen one.
+
+    A name that is nobody's says nothing, and one that does not bind is not asked about.
 
     Raises:
         TenantVaultError: the vault gave no answer, or does not let this service ask.
     """
     own = {(resource.kind, resource.resource_id) for resource in owner.active.resources}
-    for name in names:
+    for name in names[:MOST_NAMES]:
         if not name.binding or name == owner.found_by or (name.kind, name.resource_id) in own:
             continue
         try:

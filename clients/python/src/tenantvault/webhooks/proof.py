@@ -1,4 +1,4 @@
-"""What all verifications share: keyed hashes, comparisons, clocks, and the same work whatever the answer is."""
+"""What all verifications share: keyed hashes, comparisons, clocks, and the same hashing whatever the answer is."""
 
 import hashlib
 import hmac
@@ -17,9 +17,13 @@ _SLOTS: Final = 2
 _WHOLE_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 
 
-def mac(key: bytes, text: bytes, algorithm: str) -> bytes:
-    """The HMAC (RFC 2104) of a text by `sha1`, `sha256` or `sha512`."""
-    return hmac.digest(key, text, algorithm)
+def mac(key: bytes, algorithm: str, *parts: bytes) -> bytes:
+    """The HMAC (RFC 2104) by `sha1`, `sha256` or `sha512` of the parts, one after the other."""
+    # A body may be large: it is not copied to stand beside what else is signed.
+    keyed = hmac.new(key, None, algorithm)
+    for part in parts:
+        keyed.update(part)
+    return keyed.digest()
 
 
 def same(presented: bytes, expected: bytes) -> bool:
@@ -35,7 +39,7 @@ def secret_bytes(secret: Secret) -> bytes | None:
 def slots(keys: Sequence[KeyT | None], stand_in: KeyT) -> tuple[tuple[KeyT, bool], ...]:
     """Each key, and whether it is a real one; the stand-in for each that is None, and up to two of all.
 
-    So an org that nobody knows, one without a secret, and one before or after its rotation cost the same.
+    So an org that nobody knows, one without a secret, and one before or after its rotation cost the same hashing.
     """
     filled = tuple((stand_in, False) if key is None else (key, True) for key in keys)
     return filled + ((stand_in, False),) * (_SLOTS - len(filled))

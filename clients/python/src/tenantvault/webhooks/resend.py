@@ -45,10 +45,10 @@ def verify(request: Request, credentials: Sequence[ResendCredential], *, now: fl
     timestamp = request.header(b"svix-timestamp")
     header = request.header(b"svix-signature") or b""
     presented = [part.removeprefix(_VERSION) for part in header.split(b" ") if part.startswith(_VERSION)]
-    text = b".".join((event_id or b"", timestamp or b"", request.body))
+    signed = (event_id or b"", b".", timestamp or b"", b".", request.body)
     matches = []
     for key, real in slots(keys, _STAND_IN):
-        expected = base64.b64encode(mac(key, text, "sha256"))
+        expected = base64.b64encode(mac(key, "sha256", *signed))
         found = [same(signature, expected) for signature in presented or [b""]]
         matches.append(any(found) and real)
     judge(keys, matches, presented=bool(event_id and timestamp and presented))

@@ -6,7 +6,11 @@ in the order of the names. A GET is signed by its URL alone. So is a JSON body, 
 HMAC-SHA1, or a SharedKey with the algorithm that is stored beside it: what `X-Twilio-Webhooks-Signature-Settings` says
 is not signed, and is not read (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys).
 
-A signature bears no time: that an event is not taken twice is up to whoever keeps the ids of those that were seen.
+A signature bears no time: that an event is not taken twice is up to whoever keeps the ids of those that were seen. Nor
+does it say where a name or a value ends: whoever saw a request can cut the same text into other parameters, or move
+them into the URL. So an event's id is a hash of the text that was signed, which no such cut changes, and of nothing
+else: neither of a SID, which is one of the parameters, nor of `I-Twilio-Idempotency-Token`, which is not signed. A
+delivery that is tried again is the same text.
 """
 
 import base64
@@ -30,6 +34,7 @@ _ALGORITHMS: Final = MappingProxyType({"": "sha256", "HMAC_SHA1": "sha1", "HMAC_
 _FORM: Final = b"application/x-www-form-urlencoded"
 _BODY_HASH: Final = "bodySHA256"
 _MOST_FIELDS: Final = 1000
+_ACCOUNT: Final = "AccountSid"
 _WHATSAPP: Final = "whatsapp:"
 _ENDED: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 _PORTS: Final = MappingProxyType({"http": "80", "https": "443"})
@@ -66,31 +71,41 @@ def verify(request: Request, credentials: Sequence[TwilioCredential], *, now: fl
     presented = request.header(b"x-twilio-signature")
     matches = []
     for key, real in slots(keys, _Key(bytes(32), "sha1")):
-        expected = [base64.b64encode(mac(key.secret, text, key.algorithm)) for text in texts]
+        expected = [base64.b64encode(mac(key.secret, key.algorithm, text)) for text in texts]
         found = [same(presented or b"", signature) for signature in expected]
         matches.append(any(found) and real)
     judge(keys, matches, presented=bool(presented))
     if request.method != "GET":
         _check_body(request, signed=form is not None)
+    # The port is not the sender's to choose, so that the text without one stands for both.
+    event_id = fingerprint(texts[0])
     if form is None:
-        return _json_event(request)
-    return _form_event({name: values[0] if len(values) == 1 else values for name, values in form.items()}, texts[0])
+        return _json_event(json_value(request.body), event_id)
+    if len(form.get(_ACCOUNT, ())) > 1:
+        raise WebhookRejected(Cause.MALFORMED)
+    return _form_event({name: values[0] if len(values) == 1 else values for name, values in form.items()}, event_id)
 
 
 def names(request: Request) -> tuple[Name, ...]:
     """What the request says it is about: the account, then the number. Before the verification it is hearsay.
 
-    The number only helps to find the org: the other end of a message may well be another org's number.
+    Each only where it has one value. The number helps to find the org and no more: `To` is the other end of what the
+    org sends itself, and that may well be another org's number.
     """
     try:
         form = _form(request) or {}
     except WebhookRejected:
         return ()
-    account, number = form.get("AccountSid", ()), form.get("To", ())
-    return (
-        *(Name(ResourceKind.TWILIO_ACCOUNT, sid) for sid in account if sid),
-        *(Name(ResourceKind.PHONE_NUMBER, to.removeprefix(_WHATSAPP), binding=False) for to in number[:1] if to),
+    found = (
+        Name(ResourceKind.TWILIO_ACCOUNT, _only(form, _ACCOUNT)),
+        Name(ResourceKind.PHONE_NUMBER, _only(form, "To").removeprefix(_WHATSAPP), binding=False),
     )
+    return tuple(name for name in found if name.resource_id)
+
+
+def _only(form: Form, name: str) -> str:
+    values = form.get(name, ())
+    return values[0] if len(values) == 1 else ""
 
 
 def _key(credential: TwilioCredential) -> _Key | None:
@@ -151,25 +166,20 @@ def _check_body(request: Request, *, signed: bool) -> None:
         raise WebhookRejected(Cause.BAD_SIGNATURE)
 
 
-def _form_event(payload: dict[str, Any], signed: bytes) -> Event:
+def _form_event(payload: dict[str, Any], event_id: str) -> Event:
     message = text_at(payload, "MessageSid") or text_at(payload, "SmsSid")
+    message_status = text_at(payload, "MessageStatus") or text_at(payload, "SmsStatus")
     call, call_status = text_at(payload, "CallSid"), text_at(payload, "CallStatus")
-    if message:
-        status = text_at(payload, "MessageStatus") or text_at(payload, "SmsStatus")
-        return _event(payload, f"{message}:{status}", f"message.{status}")
-    if call and call_status and ("CallbackSource" in payload or call_status in _ENDED):
-        return _event(payload, f"{call}:{call_status}", f"call.{call_status}")
+    if message and message_status:
+        return _event(payload, event_id, f"message.{message_status}")
     if call and call_status:
-        # A call asks for its next instructions again and again in one status.
-        return _event(payload, f"{call}:{fingerprint(signed)}", f"call.{call_status}", wants_reply=True)
-    return _event(payload, fingerprint(signed), text_at(payload, "EventType") or "event")
+        told = "CallbackSource" in payload or call_status in _ENDED
+        return _event(payload, event_id, f"call.{call_status}", wants_reply=not told)
+    return _event(payload, event_id, text_at(payload, "EventType") or "event")
 
 
-def _json_event(request: Request) -> Event:
-    payload = json_value(request.body)
-    return _event(
-        payload, fingerprint(request.url.encode() + b"\n" + request.body), text_at(payload, "type") or "event"
-    )
+def _json_event(payload: Any, event_id: str) -> Event:
+    return _event(payload, event_id, text_at(payload, "type") or "event")
 
 
 def _event(payload: Any, event_id: str, kind: str, *, wants_reply: bool = False) -> Event:

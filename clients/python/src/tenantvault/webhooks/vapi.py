@@ -66,11 +66,11 @@ def verify(request: Request, credentials: Sequence[VapiCredential], *, now: floa
     keys = [_key(credential) for credential in credentials]
     proofs = _proofs(request)
     timestamp = request.header(b"x-timestamp")
-    text = (timestamp or b"") + b"." + request.body
+    signed = (timestamp or b"", b".", request.body)
     timed, matches = [], []
     for key, real in slots(keys, _Key(bytes(32), "header", "sha256")):
         # Whatever the scheme, so that the time it takes tells nobody which one an org has, or that it has one.
-        expected = mac(key.secret, text, key.algorithm).hex().encode()
+        expected = mac(key.secret, key.algorithm, *signed).hex().encode()
         by_mac = key.scheme.startswith(_HMAC)
         match = same(proofs[_way(key.scheme)] or b"", expected if by_mac else key.secret) and real
         matches.append(match)
@@ -95,7 +95,7 @@ def verify(request: Request, credentials: Sequence[VapiCredential], *, now: floa
 
 
 def names(request: Request) -> tuple[Name, ...]:
-    """What the body says it is about: the assistant, then the number. Before the verification it is hearsay."""
+    """What the body says it is about: assistants, then the number. Before the verification it is hearsay."""
     try:
         message = json_object(request.body).get("message")
     except WebhookRejected:

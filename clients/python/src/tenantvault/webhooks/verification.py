@@ -16,7 +16,9 @@ _log = logging.getLogger(__name__)
 async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Request, *, now: float) -> Event:
     """The event in a request, with its org: `org_id`, or where that is empty the one that the body names.
 
-    An org that nobody knows costs the same work as a wrong signature. What was rejected is in the log, with its cause.
+    Given an `org_id` the vault is asked once, and then an org that nobody knows costs the same hashing as a wrong
+    signature. Without one the vault is asked about up to three names, until one leads to an org: how long that takes
+    may tell which of them is known. What was rejected is in the log, with its cause.
 
     Raises:
         WebhookRejected: it proves itself by no credential of the org, or names what belongs to another.
