@@ -1125,7 +1125,7 @@ class DirectoryMachine(CacheMachine):
     owned = False
 
 
-CacheMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
 TestCacheAgainstItsModel = CacheMachine.TestCase
 DirectoryMachine.TestCase.settings = CacheMachine.TestCase.settings
 TestDirectoryAgainstItsModel = DirectoryMachine.TestCase

@@ -20,5 +20,5 @@ class OnMemory(Interleavings):
 
 TestInterleavingsOnMemory = OnMemory.TestCase
 TestInterleavingsOnMemory.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -1035,5 +1035,5 @@ class SpoolMachine(RuleBasedStateMachine):
         assert mine == [version for version in self.audit.versions if version in set(mine)]
 
 
-SpoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+SpoolMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestSpoolAgainstItsModel = SpoolMachine.TestCase
