@@ -52,7 +52,7 @@ cli: $(VENV)/.run ## run the operator's command against the local vault (ARGS="k
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
 	@$(MAKE) --no-print-directory lint types
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 check: lint types imports proto-check unit ## what to run before each commit
 
