@@ -1,6 +1,6 @@
 """Unit tests open no socket; the event loop's own pair of Unix sockets is none to anywhere.
 
-Properties are tried with 40 examples each. `HYPOTHESIS_PROFILE=long make unit` tries them with a thousand.
+Properties are tried with 30 examples each. `HYPOTHESIS_PROFILE=long make unit` tries them with a thousand.
 """
 
 import os
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from pytest_socket import disable_socket, enable_socket
 
-settings.register_profile("short", max_examples=40)
+settings.register_profile("short", max_examples=30)
 settings.register_profile("long", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 

@@ -9,7 +9,7 @@ from tests.chaos import workers
 from tests.chaos.harness import Ground
 from tests.integration.conftest import Database
 
-PLAN = workers.Plan(integrations=150, kills=3, between=0.8)
+PLAN = workers.Plan(integrations=100, kills=2, between=0.8)
 
 
 @pytest.mark.timeout(300)

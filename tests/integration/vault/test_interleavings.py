@@ -18,7 +18,7 @@ from services.vault.selfcheck import SelfCheck
 from tests.integration.conftest import Database
 from tests.suites.interleavings import Interleavings
 
-EXAMPLES = int(os.environ.get("TENANTVAULT_TEST_INTERLEAVINGS", "15"))
+EXAMPLES = int(os.environ.get("TENANTVAULT_TEST_INTERLEAVINGS", "10"))
 SEED = bytes(range(32))
 
 
