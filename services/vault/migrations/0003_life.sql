@@ -42,8 +42,9 @@ CREATE TABLE oauth_states (
 );
 
 -- What was ever connected is tested from now on, not all of it at once; what is disconnected, from when it is connected
--- again. Keys are replaced a quarter of a year after they were connected, and not all the old ones at once: Twilio's by
--- itself, Vapi's by the customer. The owner is fenced off too (FORCE), and no policy is for it.
+-- again. Of keys that are a quarter of a year old the customer is reminded, and not of all the old ones at once: nobody
+-- was told, when these were connected, that some can be replaced without the customer. That begins with the next connect.
+-- The owner is fenced off too (FORCE), and no policy is for it.
 ALTER TABLE org_credentials NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE orgs NO FORCE ROW LEVEL SECURITY;
 INSERT INTO tasks (org_id, provider, task, due_at, waits)
@@ -53,7 +54,7 @@ INSERT INTO tasks (org_id, provider, task, due_at, waits)
 INSERT INTO tasks (org_id, provider, task, due_at, by_hand, waits)
     SELECT c.org_id, c.provider, 'rotate',
            greatest(c.connected_at + interval '90 days', now() + (1 + random() * 13) * interval '1 day'),
-           c.provider = 'vapi', NOT c.is_active OR o.state <> 'active'
+           true, NOT c.is_active OR o.state <> 'active'
       FROM org_credentials c JOIN orgs o ON o.org_id = c.org_id
      WHERE c.version IS NOT NULL AND o.state <> 'shredded' AND c.provider IN ('vapi', 'twilio');
 ALTER TABLE orgs FORCE ROW LEVEL SECURITY;

@@ -200,7 +200,7 @@ async def test_what_was_ever_connected_is_tested_within_a_day_and_its_keys_are_r
         ("resend", "verify", False): (timedelta(), day),
         ("twilio", "verify", False): (timedelta(), day),
         ("vapi", "verify", False): (timedelta(), day),
-        ("twilio", "rotate", False): (89 * day, 89 * day),
+        ("twilio", "rotate", True): (89 * day, 89 * day),
         ("vapi", "rotate", True): (day, 14 * day),
     }
     assert list(earliest_and_latest) == [(row["provider"], row["task"], row["by_hand"]) for row in rows]
