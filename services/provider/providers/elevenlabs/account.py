@@ -99,22 +99,15 @@ class ElevenLabs:
         if credential.webhook_id:
             is_told = await self._webhooks.tell_of_calls(credential)
             return Provisioned((), () if is_told else (_NOT_TOLD,))
-        if credential.webhook_secret:
-            return Provisioned(())
-        endpoint = self._webhooks.endpoint(org_id)
-        mend = (
-            f"let the API key manage webhooks, or make a webhook for {endpoint} at ElevenLabs and" if endpoint else ""
-        )
-        mend = mend or "make a webhook at ElevenLabs and"
-        return Provisioned((), (f"{_UNVERIFIED}: {mend} give its secret.",))
+        return Provisioned((), self._unverified(org_id, credential))
 
     async def inspect(
         self, org_id: str, credential: ElevenLabsCredential, *, known: tuple[Resource, ...]
     ) -> tuple[str, ...]:
         """See the port."""
-        del org_id, known
+        del known
         flaw = await self._webhooks.flaw(credential)
-        return (flaw,) if flaw else ()
+        return (flaw,) if flaw else self._unverified(org_id, credential)
 
     async def release(
         self, org_id: str, credential: ElevenLabsCredential, *, known: tuple[Resource, ...]
@@ -123,6 +116,16 @@ class ElevenLabs:
         del org_id, known
         left = await self._webhooks.remove(credential)
         return (left,) if left else ()
+
+    def _unverified(self, org_id: str, credential: ElevenLabsCredential) -> tuple[str, ...]:
+        if credential.webhook_secret:
+            return ()
+        endpoint = self._webhooks.endpoint(org_id)
+        mend = (
+            f"let the API key manage webhooks, or make a webhook for {endpoint} at ElevenLabs and" if endpoint else ""
+        )
+        mend = mend or "make a webhook at ElevenLabs and"
+        return (f"{_UNVERIFIED}: {mend} give its secret.",)
 
     async def _limits(self, credential: ElevenLabsCredential) -> Verdict:
         """What a genuine key may not do, of what we need. Asking for it is no condition: one yes is known already."""

@@ -87,11 +87,7 @@ class Resend:
     ) -> Provisioned:
         """See the port. Nothing at Resend names an org; the webhook was made with its secret."""
         del known, checkpoint
-        if credential.webhook_secret:
-            return Provisioned(())
-        endpoint = self._webhooks.endpoint(org_id)
-        mend = f"give an API key with full access, or make a webhook for {endpoint} at Resend and" if endpoint else ""
-        return Provisioned((), (f"{_UNVERIFIED}: {mend or 'make a webhook at Resend and'} give its signing secret.",))
+        return Provisioned((), self._unverified(org_id, credential))
 
     async def inspect(
         self, org_id: str, credential: ResendCredential, *, known: tuple[Resource, ...]
@@ -99,7 +95,7 @@ class Resend:
         """See the port."""
         del known
         flaw = await self._webhooks.flaw(credential, org_id)
-        return (flaw,) if flaw else ()
+        return (flaw,) if flaw else self._unverified(org_id, credential)
 
     async def release(
         self, org_id: str, credential: ResendCredential, *, known: tuple[Resource, ...]
@@ -108,6 +104,13 @@ class Resend:
         del org_id, known
         left = await self._webhooks.remove(credential)
         return (left,) if left else ()
+
+    def _unverified(self, org_id: str, credential: ResendCredential) -> tuple[str, ...]:
+        if credential.webhook_secret:
+            return ()
+        endpoint = self._webhooks.endpoint(org_id)
+        mend = f"give an API key with full access, or make a webhook for {endpoint} at Resend and" if endpoint else ""
+        return (f"{_UNVERIFIED}: {mend or 'make a webhook at Resend and'} give its signing secret.",)
 
 
 _SENDING_ONLY: Final = (

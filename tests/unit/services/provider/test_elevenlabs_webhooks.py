@@ -322,8 +322,17 @@ async def test_a_webhook_that_its_failures_disabled_is_told(desk: Desk) -> None:
 async def test_nothing_is_said_of_a_webhook_that_is_not_ours_or_cannot_be_seen(desk: Desk) -> None:
     own = ElevenLabsCredential(api_key=Secret(KEY), webhook_secret=Secret("customers-own"))
     assert () == await desk.elevenlabs.inspect("acme", own, known=())
-    unseen = ElevenLabsCredential(api_key=Secret(WITHOUT_WEBHOOKS), webhook_id="w")
+    unseen = ElevenLabsCredential(
+        api_key=Secret(WITHOUT_WEBHOOKS), webhook_secret=Secret("customers-own"), webhook_id="w"
+    )
     assert () == await desk.elevenlabs.inspect("acme", unseen, known=())
+
+
+async def test_what_was_said_of_a_missing_secret_is_said_again(desk: Desk) -> None:
+    without = ElevenLabsCredential(api_key=Secret(KEY))
+    made = await desk.elevenlabs.provision("acme", without, known=(), checkpoint=no_checkpoint)
+    assert 1 == len(made.warnings)
+    assert made.warnings == await desk.elevenlabs.inspect("acme", without, known=())
 
 
 @pytest.mark.parametrize("body", [{}, {"webhooks": {}}, {"webhooks": [{"name": "no id"}]}, []])

@@ -267,8 +267,15 @@ async def test_what_became_of_a_webhook_is_told(desk: Desk, method: str, body: o
 async def test_nothing_is_said_of_a_webhook_that_is_not_ours_or_cannot_be_seen(desk: Desk) -> None:
     own = ResendCredential(api_key=Secret(KEY), webhook_secret=Secret("whsec_own"))
     assert () == await desk.resend.inspect("acme", own, known=())
-    unseen = ResendCredential(api_key=Secret(SENDING), webhook_id="w")
+    unseen = ResendCredential(api_key=Secret(SENDING), webhook_secret=Secret("whsec_own"), webhook_id="w")
     assert () == await desk.resend.inspect("acme", unseen, known=())
+
+
+async def test_what_was_said_of_a_missing_secret_is_said_again(desk: Desk) -> None:
+    without = ResendCredential(api_key=Secret(KEY))
+    made = await desk.resend.provision("acme", without, known=(), checkpoint=no_checkpoint)
+    assert 1 == len(made.warnings)
+    assert made.warnings == await desk.resend.inspect("acme", without, known=())
 
 
 async def test_an_inspection_without_an_answer_says_so(desk: Desk) -> None:
