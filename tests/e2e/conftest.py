@@ -1,9 +1,10 @@
 """The whole product, once for each test process: every process, real TLS, the sandbox in the vendors' place."""
 
+import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ class Product:
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=self.stack.gateway_url, headers=headers, timeout=60) as client:
             yield client
+
+    async def restart_provider(self, extra_env: Mapping[str, str] | None = None) -> None:
+        """Start the provider service again; when it returns, the gateway reaches it."""
+        await self.stack.restart("provider", extra_env)
+        async with asyncio.timeout(20), httpx.AsyncClient(base_url=self.stack.gateway_url) as client:
+            while not (await client.get("/readyz")).is_success:
+                await asyncio.sleep(0.05)
 
     def vault(self, peer: str = "voice-agent") -> AsyncClient:
         """The vault, as an internal service."""

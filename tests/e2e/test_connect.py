@@ -149,14 +149,16 @@ async def test_a_failed_verification_that_is_no_refusal_changes_nothing(product:
 async def test_a_connect_killed_after_any_step_is_finished_by_a_retry(product: Product, step: str) -> None:
     org, key = new_org(), vapi_key()
     async with product.api(org) as api, product.vault() as vault:
-        settings = {"TENANTVAULT_CHECKPOINT_KILL": step, "TENANTVAULT_CONNECT_LEASE_SECONDS": "1"}
-        await product.stack.restart("provider", settings)
+        # Work in the background has steps of these names too.
+        settings = {"TENANTVAULT_PROVIDER_ROLE": "serve", "TENANTVAULT_CHECKPOINT_KILL": step}
+        settings |= {"TENANTVAULT_CONNECT_LEASE_SECONDS": "1"}
+        await product.restart_provider(settings)
         killed = await api.post("/api/integrations/vapi", json={"apiKey": key})
         assert 503 == killed.status_code, killed.text
         if step != "registered":
             with pytest.raises(CredentialNotFound):
                 await vault.vapi(org)
-        await product.stack.restart("provider")
+        await product.restart_provider()
         retried = await api.post("/api/integrations/vapi", json={"apiKey": key})
         assert 200 == retried.status_code, retried.text
         got = await vault.vapi(org)
@@ -173,7 +175,7 @@ async def test_a_connect_killed_after_any_step_is_finished_by_a_retry(product: P
 async def test_a_connect_killed_while_the_provider_creates_is_finished_by_a_retry(product: Product) -> None:
     org, key = new_org(), vapi_key()
     async with product.api(org) as api:
-        await product.stack.restart("provider", {"TENANTVAULT_CONNECT_LEASE_SECONDS": "1"})
+        await product.restart_provider({"TENANTVAULT_CONNECT_LEASE_SECONDS": "1"})
         fault = {"provider": "vapi", "method": "POST", "path": "/assistant", "delay": 20, "after_effect": True}
         await product.sandbox("POST", "faults", fault)
         connect = asyncio.create_task(api.post("/api/integrations/vapi", json={"apiKey": key}))
@@ -182,7 +184,7 @@ async def test_a_connect_killed_while_the_provider_creates_is_finished_by_a_retr
                 await asyncio.sleep(0.02)
         await product.stack.kill("provider")
         assert 503 == (await connect).status_code
-        await product.stack.restart("provider")
+        await product.restart_provider()
         retried = await api.post("/api/integrations/vapi", json={"apiKey": key})
         assert 200 == retried.status_code, retried.text
     assert 2 == len(await assistants(product, org))

@@ -19,12 +19,15 @@ from tenantvault.secret import Secret
 from tests.unit.gateway.fakes import JWT_SECRET, Gateway, token
 from tests.unit.gateway.signing import EC_KEY, JWKS, RSA_KEY
 
-NOW = int(time.time())
-
 
 PUBLIC_PEM = RSA_KEY.public_key().public_bytes(
     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 )
+
+
+def seconds_from_now(seconds: int) -> int:
+    """When a test runs, which may be minutes after it was collected."""
+    return int(time.time()) + seconds
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -60,11 +63,11 @@ BAD: dict[str, Callable[[], str]] = {
     "no alg": lambda: signed_by_hand({"typ": "JWT"}, JWT_SECRET.reveal().encode()),
     "another secret": lambda: token(Secret("another-secret-another-secret-another")),
     "tampered": tampered,
-    "expired": lambda: token(exp=NOW - 60),
+    "expired": lambda: token(exp=seconds_from_now(-60)),
     "no expiry": lambda: token(exp=None),
     "expiry that is no number": lambda: token(exp="soon"),
-    "not yet valid": lambda: token(nbf=NOW + 300),
-    "issued in the future": lambda: token(iat=NOW + 300),
+    "not yet valid": lambda: token(nbf=seconds_from_now(300)),
+    "issued in the future": lambda: token(iat=seconds_from_now(300)),
     "another issuer": lambda: token(iss="https://evil.example"),
     "no issuer": lambda: token(iss=None),
     "another audience": lambda: token(aud="somebody-else"),

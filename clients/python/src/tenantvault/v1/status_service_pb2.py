@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/status_service.proto\x12\x0etenantvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftenantvault/v1/credential.proto\")\n\x17ListIntegrationsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\"M\n\x18ListIntegrationsResponse\x12\x31\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x1b.tenantvault.v1.Integration\"Q\n\x13ListVersionsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"\xeb\x01\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.tenantvault.v1.VersionState\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroyed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0ereadable_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14ListVersionsResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.tenantvault.v1.Version\"\x90\x01\n\x16ListAuditEventsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x17\n\x0f\x62\x65\x66ore_sequence\x18\x03 \x01(\x03\x12*\n\x08provider\x18\x04 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\"\x8f\x02\n\nAuditEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x06 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x07 \x01(\t\x12\x10\n\x08provider\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x0f\n\x07outcome\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x12\n\ngeneration\x18\x0c \x01(\x03\x12\x0c\n\x04hash\x18\r \x01(\x0c\"E\n\x17ListAuditEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.tenantvault.v1.AuditEvent*\x9a\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14VERSION_STATE_STORED\x10\x01\x12\x18\n\x14VERSION_STATE_ACTIVE\x10\x02\x12\x1a\n\x16VERSION_STATE_PREVIOUS\x10\x03\x12\x1b\n\x17VERSION_STATE_DESTROYED\x10\x04\x32\xc0\x02\n\x18IntegrationStatusService\x12\x65\n\x10ListIntegrations\x12\'.tenantvault.v1.ListIntegrationsRequest\x1a(.tenantvault.v1.ListIntegrationsResponse\x12Y\n\x0cListVersions\x12#.tenantvault.v1.ListVersionsRequest\x1a$.tenantvault.v1.ListVersionsResponse\x12\x62\n\x0fListAuditEvents\x12&.tenantvault.v1.ListAuditEventsRequest\x1a\'.tenantvault.v1.ListAuditEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantvault/v1/status_service.proto\x12\x0etenantvault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftenantvault/v1/credential.proto\")\n\x17ListIntegrationsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\"M\n\x18ListIntegrationsResponse\x12\x31\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x1b.tenantvault.v1.Integration\"Q\n\x13ListVersionsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\"\xeb\x01\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.tenantvault.v1.VersionState\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroyed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0ereadable_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x14ListVersionsResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.tenantvault.v1.Version\"\xae\x01\n\x16ListAuditEventsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x17\n\x0f\x62\x65\x66ore_sequence\x18\x03 \x01(\x03\x12*\n\x08provider\x18\x04 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x0c\n\x04peer\x18\x06 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x08\"\x8f\x02\n\nAuditEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x06 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x07 \x01(\t\x12\x10\n\x08provider\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x0f\n\x07outcome\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x12\n\ngeneration\x18\x0c \x01(\x03\x12\x0c\n\x04hash\x18\r \x01(\x0c\"E\n\x17ListAuditEventsResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.tenantvault.v1.AuditEvent\"N\n\x11\x43ountReadsRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\tReadCount\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05reads\x18\x03 \x01(\x03\x12\x30\n\x0clast_read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"j\n\x12\x43ountReadsResponse\x12)\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x19.tenantvault.v1.ReadCount\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14VERSION_STATE_STORED\x10\x01\x12\x18\n\x14VERSION_STATE_ACTIVE\x10\x02\x12\x1a\n\x16VERSION_STATE_PREVIOUS\x10\x03\x12\x1b\n\x17VERSION_STATE_DESTROYED\x10\x04\x32\x95\x03\n\x18IntegrationStatusService\x12\x65\n\x10ListIntegrations\x12\'.tenantvault.v1.ListIntegrationsRequest\x1a(.tenantvault.v1.ListIntegrationsResponse\x12Y\n\x0cListVersions\x12#.tenantvault.v1.ListVersionsRequest\x1a$.tenantvault.v1.ListVersionsResponse\x12\x62\n\x0fListAuditEvents\x12&.tenantvault.v1.ListAuditEventsRequest\x1a\'.tenantvault.v1.ListAuditEventsResponse\x12S\n\nCountReads\x12!.tenantvault.v1.CountReadsRequest\x1a\".tenantvault.v1.CountReadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantvault.v1.status_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERSIONSTATE']._serialized_start=1124
-  _globals['_VERSIONSTATE']._serialized_end=1278
+  _globals['_VERSIONSTATE']._serialized_start=1479
+  _globals['_VERSIONSTATE']._serialized_end=1633
   _globals['_LISTINTEGRATIONSREQUEST']._serialized_start=121
   _globals['_LISTINTEGRATIONSREQUEST']._serialized_end=162
   _globals['_LISTINTEGRATIONSRESPONSE']._serialized_start=164
@@ -46,11 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTVERSIONSRESPONSE']._serialized_start=564
   _globals['_LISTVERSIONSRESPONSE']._serialized_end=629
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=632
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=776
-  _globals['_AUDITEVENT']._serialized_start=779
-  _globals['_AUDITEVENT']._serialized_end=1050
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1052
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1121
-  _globals['_INTEGRATIONSTATUSSERVICE']._serialized_start=1281
-  _globals['_INTEGRATIONSTATUSSERVICE']._serialized_end=1601
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=806
+  _globals['_AUDITEVENT']._serialized_start=809
+  _globals['_AUDITEVENT']._serialized_end=1080
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1082
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1151
+  _globals['_COUNTREADSREQUEST']._serialized_start=1153
+  _globals['_COUNTREADSREQUEST']._serialized_end=1231
+  _globals['_READCOUNT']._serialized_start=1234
+  _globals['_READCOUNT']._serialized_end=1368
+  _globals['_COUNTREADSRESPONSE']._serialized_start=1370
+  _globals['_COUNTREADSRESPONSE']._serialized_end=1476
+  _globals['_INTEGRATIONSTATUSSERVICE']._serialized_start=1636
+  _globals['_INTEGRATIONSTATUSSERVICE']._serialized_end=2041
 # @@protoc_insertion_point(module_scope)

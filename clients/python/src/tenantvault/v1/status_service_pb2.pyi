@@ -218,6 +218,8 @@ class ListAuditEventsRequest(_message.Message):
     BEFORE_SEQUENCE_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     page_size: _builtins.int
@@ -229,8 +231,12 @@ class ListAuditEventsRequest(_message.Message):
     provider: _credential_pb2.Provider.ValueType
     """Optional. Only events of this provider."""
     action: _builtins.str
-    """Optional. Only events of this action, e.g. `credential.get`.
-    Next unused field number: 6
+    """Optional. Only events of this action, e.g. `credential.get`."""
+    peer: _builtins.str
+    """Optional. Only events that this service caused, e.g. `voice-agent`."""
+    failed: _builtins.bool
+    """Optional. Only events that did not end well.
+    Next unused field number: 8
     """
     def __init__(
         self,
@@ -240,10 +246,12 @@ class ListAuditEventsRequest(_message.Message):
         before_sequence: _builtins.int = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
         action: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_sequence", b"before_sequence", "org_id", b"org_id", "page_size", b"page_size", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before_sequence", b"before_sequence", "failed", b"failed", "org_id", b"org_id", "page_size", b"page_size", "peer", b"peer", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,3 +360,104 @@ class ListAuditEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class CountReadsRequest(_message.Message):
+    """The request of CountReads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Required. The org."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Only reads since then; in the last 30 days when it is absent.
+        Next unused field number: 3
+        """
+
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountReadsRequest: _TypeAlias = CountReadsRequest  # noqa: Y015
+
+@_typing.final
+class ReadCount(_message.Message):
+    """How often a service was given an org's credential for a provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    READS_FIELD_NUMBER: _builtins.int
+    LAST_READ_AT_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """Output only. The service, by its certificate."""
+    provider: _credential_pb2.Provider.ValueType
+    """Output only. The provider."""
+    reads: _builtins.int
+    """Output only. How often."""
+    @_builtins.property
+    def last_read_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was last.
+        Next unused field number: 5
+        """
+
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        provider: _credential_pb2.Provider.ValueType = ...,
+        reads: _builtins.int = ...,
+        last_read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_read_at", b"last_read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_read_at", b"last_read_at", "peer", b"peer", "provider", b"provider", "reads", b"reads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadCount: _TypeAlias = ReadCount  # noqa: Y015
+
+@_typing.final
+class CountReadsResponse(_message.Message):
+    """The response of CountReads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReadCount]:
+        """Output only. Those who read most come first."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Output only. What was counted began then: later than was asked for when
+        more happened than is looked through.
+        Next unused field number: 3
+        """
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___ReadCount] | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountReadsResponse: _TypeAlias = CountReadsResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class IntegrationStatusServiceStub(object):
                 request_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.CountReads = channel.unary_unary(
+                '/tenantvault.v1.IntegrationStatusService/CountReads',
+                request_serializer=tenantvault_dot_v1_dot_status__service__pb2.CountReadsRequest.SerializeToString,
+                response_deserializer=tenantvault_dot_v1_dot_status__service__pb2.CountReadsResponse.FromString,
+                _registered_method=True)
 
 
 class IntegrationStatusServiceServicer(object):
@@ -80,6 +85,14 @@ class IntegrationStatusServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountReads(self, request, context):
+        """Counts how often each service was given an org's credentials. This call
+        does not return secret data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntegrationStatusServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +110,11 @@ def add_IntegrationStatusServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'CountReads': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountReads,
+                    request_deserializer=tenantvault_dot_v1_dot_status__service__pb2.CountReadsRequest.FromString,
+                    response_serializer=tenantvault_dot_v1_dot_status__service__pb2.CountReadsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +199,33 @@ class IntegrationStatusService(object):
             '/tenantvault.v1.IntegrationStatusService/ListAuditEvents',
             tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsRequest.SerializeToString,
             tenantvault_dot_v1_dot_status__service__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountReads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantvault.v1.IntegrationStatusService/CountReads',
+            tenantvault_dot_v1_dot_status__service__pb2.CountReadsRequest.SerializeToString,
+            tenantvault_dot_v1_dot_status__service__pb2.CountReadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class IntegrationStatusServiceStub:
     """Lists what happened to an org's credentials, newest first. No event holds
     secret data.
     """
+    CountReads: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.CountReadsRequest, _status_service_pb2.CountReadsResponse]
+    """Counts how often each service was given an org's credentials. This call
+    does not return secret data.
+    """
 
 @_typing.type_check_only
 class IntegrationStatusServiceAsyncStub(IntegrationStatusServiceStub):
@@ -62,6 +66,10 @@ class IntegrationStatusServiceAsyncStub(IntegrationStatusServiceStub):
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListAuditEventsRequest, _status_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists what happened to an org's credentials, newest first. No event holds
     secret data.
+    """
+    CountReads: _aio.UnaryUnaryMultiCallable[_status_service_pb2.CountReadsRequest, _status_service_pb2.CountReadsResponse]  # type: ignore[assignment]
+    """Counts how often each service was given an org's credentials. This call
+    does not return secret data.
     """
 
 class IntegrationStatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +103,16 @@ class IntegrationStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_status_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_status_service_pb2.ListAuditEventsResponse]]:
         """Lists what happened to an org's credentials, newest first. No event holds
         secret data.
+        """
+
+    @_abc_1.abstractmethod
+    def CountReads(
+        self,
+        request: _status_service_pb2.CountReadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_status_service_pb2.CountReadsResponse, _abc.Awaitable[_status_service_pb2.CountReadsResponse]]:
+        """Counts how often each service was given an org's credentials. This call
+        does not return secret data.
         """
 
 def add_IntegrationStatusServiceServicer_to_server(servicer: IntegrationStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
