@@ -19,7 +19,6 @@ from tenantvault.secret import Secret
 from tests.unit.gateway.fakes import JWT_SECRET, Gateway, token
 from tests.unit.gateway.signing import EC_KEY, JWKS, RSA_KEY
 
-
 PUBLIC_PEM = RSA_KEY.public_key().public_bytes(
     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 )
