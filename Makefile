@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e chaos fuzz lock clean
+.PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e screenshots figures chaos fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ integration: $(VENV)/.dev ## the tests against a real PostgreSQL and real mTLS
 
 e2e: $(VENV)/.dev ## the tests of all processes and a real browser
 	@$(BIN)/python -m pytest -q tests/e2e
+
+screenshots: $(VENV)/.dev ## picture every state of the dashboard to .local/screenshots/ (README=1 renews the README's pictures instead)
+	@$(BIN)/python -m tests.e2e.screenshots $(if $(README),--shown)
+
+figures: $(VENV)/.dev ## measure the dashboard's pages: size, requests, first paint; to .local/dashboard.json
+	@$(BIN)/python -m tests.e2e.figures
 
 chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL for half an hour (SCENARIO=kills for one of them)
 	@for scenario in $(SCENARIO); do $(BIN)/python -m tests.chaos $$scenario || exit 1; done

@@ -5,15 +5,18 @@ from urllib.parse import SplitResult
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
+from gateway.activity import Activity
 from gateway.authentication import AuthenticationMiddleware, Authenticator
 from gateway.consent import GoogleConsent
+from gateway.events import Events
 from gateway.headers import HostCheck, SecurityHeaders
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.metrics import Metrics
+from gateway.openapi import OpenApi
 from gateway.overview import Overview
 from gateway.pages import STATIC, Pages
 from gateway.problems import Refusal, handle
@@ -25,6 +28,8 @@ def build(
     *,
     authenticator: Authenticator,
     overview: Overview,
+    activity: Activity,
+    events: Events,
     integrations: Integrations,
     google_consent: GoogleConsent,
     pages: Pages,
@@ -34,13 +39,17 @@ def build(
     local: bool,
 ) -> Starlette:
     """The ASGI application. What stands below `/api` is for those who are signed in; so is whatever is added there."""
-    routes = [
+    routes: list[BaseRoute] = [
         Mount(
             "/api",
             app=Router(
                 [
                     Route("/integrations/status", overview.status, methods=["GET"]),
                     Route("/integrations/providers", overview.providers, methods=["GET"]),
+                    Route("/integrations/audit", activity.audit, methods=["GET"]),
+                    Route("/integrations/audit.csv", activity.export, methods=["GET"]),
+                    Route("/integrations/access", activity.access, methods=["GET"]),
+                    Route("/integrations/events", events.stream, methods=["GET"]),
                     Route("/integrations/{provider}", integrations.connect, methods=["POST"]),
                     Route("/integrations/{provider}", integrations.disconnect, methods=["DELETE"]),
                     Route("/integrations/{provider}/test", integrations.test, methods=["POST"]),
@@ -55,6 +64,7 @@ def build(
             middleware=[Middleware(AuthenticationMiddleware, authenticator=authenticator)],
         ),
         Route("/", pages.dashboard, methods=["GET"]),
+        Route("/activity", pages.activity, methods=["GET"]),
         Route("/oauth/google-calendar", pages.consent, methods=["GET"]),
         Route("/session", pages.open_session, methods=["POST"]),
         Route("/session", pages.close_session, methods=["DELETE"]),
@@ -65,6 +75,8 @@ def build(
         Route("/metrics", metrics.expose, methods=["GET"]),
         Mount("/static", app=StaticFiles(directory=STATIC)),
     ]
+    openapi = OpenApi(routes, cookie=authenticator.sessions.cookie)
+    routes.append(Route("/openapi.json", openapi.show, methods=["GET"]))
     app = Starlette(
         routes=routes,
         # From the outside in. Errors of what stands below are answered by the handlers, or else by RequestLog.

@@ -18,7 +18,7 @@ from tenantvault.v1.store_service_pb2 import Origin
 _log = logging.getLogger(__name__)
 ResponseT = TypeVar("ResponseT")
 
-_OTHERS: Final = frozenset({"status", "providers"})
+_OTHERS: Final = frozenset({"status", "providers", "audit", "audit.csv", "access", "events"})
 """What else stands below `/api/integrations`, to be read only."""
 
 

@@ -22,6 +22,9 @@ START_DEADLINE: Final = 10.0
 FINISH_DEADLINE: Final = 60.0
 """Seconds. It gets the tokens, and then does what a connect does."""
 
+CAME_BACK: Final = ("code", "state", "error")
+"""What Google may send back."""
+
 
 class ConsentCalls(Protocol):
     """What is asked of the provider service: the stub of IntegrationService."""
@@ -56,7 +59,7 @@ class GoogleConsent:
 
     async def callback(self, request: Request) -> JSONResponse:
         """POST /api/auth/google-calendar/callback: `state` with the `code` or the `error` that Google sent back."""
-        given = fields.texts(await read_object(request), ["code", "state", "error"])
+        given = fields.texts(await read_object(request), CAME_BACK)
         identity = identity_of(request)
         wanted = provider_pb.FinishOAuthRequest(
             org_id=identity.org_id,

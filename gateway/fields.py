@@ -61,13 +61,11 @@ def texts(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
         InvalidRequest: another field is there, or one is no text or far too long; `fields` names each.
     """
     values = {name: "" if body.get(name) is None else body[name] for name in names}
-    # A name is given back only when it looks like one: a secret pasted in the wrong place must not come back.
-    unknown = [name if _PLAIN_NAME.fullmatch(name) else ANY for name in body if name not in values]
-    wrong = dict.fromkeys(unknown, "This field is not known here: leave it out.")
+    wrong = dict.fromkeys(
+        (plain(name, ANY) for name in body if name not in values), "This field is not known here: leave it out."
+    )
     wrong |= {name: what for name, value in values.items() if (what := _complaint(value))}
-    if wrong:
-        count = "One field needs" if len(wrong) == 1 else f"{len(wrong)} fields need"
-        raise InvalidRequest(f"{count} attention.", fields=wrong)
+    demand_none(wrong)
     return values
 
 
@@ -82,6 +80,18 @@ def org(body: Mapping[str, Any]) -> str:
 def nothing(body: Mapping[str, Any]) -> None:
     """For calls that take no fields; InvalidRequest names those that came."""
     texts(body, ())
+
+
+def plain(name: str, otherwise: str) -> str:
+    """A name that may be given back. A secret that was pasted in the wrong place does not look like one."""
+    return name if _PLAIN_NAME.fullmatch(name) else otherwise
+
+
+def demand_none(wrong: Mapping[str, str]) -> None:
+    """InvalidRequest when something is wrong: what, by the field's name."""
+    if wrong:
+        count = "One field needs" if len(wrong) == 1 else f"{len(wrong)} fields need"
+        raise InvalidRequest(f"{count} attention.", fields=wrong)
 
 
 def _complaint(value: object) -> str:

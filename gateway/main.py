@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -14,10 +15,13 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from starlette.applications import Starlette
 
 from gateway import keys, logs
+from gateway.activity import Activity
 from gateway.app import build
 from gateway.authentication import Authenticator
+from gateway.changes import Changes
 from gateway.config import Config
 from gateway.consent import GoogleConsent
+from gateway.events import Events
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.metrics import Metrics
@@ -26,6 +30,7 @@ from gateway.pages import Pages
 from gateway.session import Sessions
 from gateway.tokens import BearerTokens
 from tenantvault.channel import open_channel
+from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceStub
 from tenantvault.v1.integration_service_pb2_grpc import IntegrationServiceStub
 from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
 
@@ -41,8 +46,9 @@ async def serve(config: Config) -> None:
         open_channel(config.vault_target, config.tls) as vault,
         open_channel(config.provider_target, config.tls) as provider,
     ):
+        changes = Changes(CredentialAccessServiceStub(vault))
         server = uvicorn.Config(
-            _app(config, vault=vault, provider=provider),
+            _app(config, vault=vault, provider=provider, changes=changes),
             host=config.host,
             port=config.port,
             log_config=None,
@@ -55,20 +61,35 @@ async def serve(config: Config) -> None:
         )
         listener = server.bind_socket()
         _log.info("listening", extra={"port": listener.getsockname()[1]})
-        await uvicorn.Server(server).serve(sockets=[listener])
+        await Server(server, changes).serve(sockets=[listener])
 
 
-def _app(config: Config, *, vault: grpc.aio.Channel, provider: grpc.aio.Channel) -> Starlette:
-    authenticator = _authenticator(config)
-    integrations = IntegrationServiceStub(provider)
+class Server(uvicorn.Server):
+    """Lets those go who listen to events, before it waits for requests under way: they would stay for minutes."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self._changes = changes
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: no new requests, and some time for the others."""
+        self._changes.end()
+        await super().shutdown(sockets)
+
+
+def _app(config: Config, *, vault: grpc.aio.Channel, provider: grpc.aio.Channel, changes: Changes) -> Starlette:
+    authenticator, metrics = _authenticator(config), Metrics()
+    integrations, status = IntegrationServiceStub(provider), IntegrationStatusServiceStub(vault)
     return build(
         authenticator=authenticator,
-        overview=Overview(vault=IntegrationStatusServiceStub(vault), provider=integrations),
+        overview=Overview(vault=status, provider=integrations),
+        activity=Activity(vault=status),
+        events=Events(changes=changes, authenticator=authenticator, metrics=metrics),
         integrations=Integrations(provider=integrations),
         google_consent=GoogleConsent(provider=integrations),
         pages=Pages(authenticator=authenticator, demo_orgs=config.demo_orgs, sandbox=config.sandbox),
         health=Health({"vault": HealthStub(vault), "provider": HealthStub(provider)}),
-        metrics=Metrics(),
+        metrics=metrics,
         public_url=config.public_url,
         local=config.local,
     )

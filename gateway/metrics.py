@@ -1,9 +1,12 @@
-"""Metrics of the gateway: how many requests, how long they took. No label holds an org, an id or a value."""
+"""Metrics of the gateway: how many requests, how long they took, how many listen.
+
+No label holds an org, an id or a value.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +21,7 @@ class Metrics:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     requests: Counter = field(init=False)
     seconds: Histogram = field(init=False)
+    streams: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         labels = ("route", "method")
@@ -29,6 +33,8 @@ class Metrics:
         )
         object.__setattr__(self, "requests", counter)
         object.__setattr__(self, "seconds", histogram)
+        gauge = Gauge("tenantvault_http_streams", "Open streams of events.", registry=self.registry)
+        object.__setattr__(self, "streams", gauge)
 
     def record(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request. `route` is a template, never a path that somebody chose."""

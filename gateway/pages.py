@@ -18,6 +18,8 @@ from tenantvault.errors import InvalidRequest, Unauthenticated
 DASHBOARD: Final = Path(__file__).with_name("dashboard")
 STATIC: Final = DASHBOARD / "static"
 
+_TEMPLATES: Final = {"_dashboard": "index.html", "_activity": "activity.html", "_sign_in": "sign-in.html"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
@@ -31,28 +33,22 @@ class Pages:
     demo_orgs: tuple[str, ...]
     sandbox: bool
     _dashboard: Template = field(init=False)
+    _activity: Template = field(init=False)
     _sign_in: Template = field(init=False)
     _consent: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, file in (("_dashboard", "index.html"), ("_sign_in", "sign-in.html")):
+        for name, file in _TEMPLATES.items():
             object.__setattr__(self, name, Template((DASHBOARD / file).read_text()))
         object.__setattr__(self, "_consent", (DASHBOARD / "consent.html").read_text())
 
     async def dashboard(self, request: Request) -> Response:
-        """GET /: the dashboard, or the way to the sign-in page."""
-        try:
-            identity = await self.authenticator.identify(request)
-        except Unauthenticated:
-            return RedirectResponse("/sign-in", 303)
-        return HTMLResponse(
-            self._dashboard.substitute(
-                org=escape(identity.org_id),
-                person=escape(identity.person),
-                may_change=str(self.authenticator.may_change(identity)).lower(),
-                providers=self._providers,
-            )
-        )
+        """GET /: the integrations, or the way to the sign-in page."""
+        return await self._page(self._dashboard, request)
+
+    async def activity(self, request: Request) -> Response:
+        """GET /activity: what happened, or the way to the sign-in page."""
+        return await self._page(self._activity, request)
 
     async def consent(self, request: Request) -> Response:  # noqa: ARG002 - an endpoint's signature
         """GET /oauth/google-calendar: the page to which Google sends the browser back.
@@ -96,6 +92,20 @@ class Pages:
     @property
     def _providers(self) -> str:
         return "sandbox" if self.sandbox else "live"
+
+    async def _page(self, template: Template, request: Request) -> Response:
+        try:
+            identity = await self.authenticator.identify(request)
+        except Unauthenticated:
+            return RedirectResponse("/sign-in", 303)
+        return HTMLResponse(
+            template.substitute(
+                org=escape(identity.org_id),
+                person=escape(identity.person),
+                may_change=str(self.authenticator.may_change(identity)).lower(),
+                providers=self._providers,
+            )
+        )
 
     def _open(self, identity: Identity) -> Response:
         response = JSONResponse({"success": True})

@@ -88,6 +88,12 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "SIGN_IN_UNAVAILABLE": Row(
             503, "Sign-in cannot be checked now", "The sign-in service cannot be reached: try again.", retryable=True
         ),
+        "TOO_MANY_STREAMS": Row(
+            429,
+            "Too many pages listen",
+            "Ask for /api/integrations/status now and then instead of listening.",
+            retryable=True,
+        ),
     }
 )
 """Every problem that can leave the gateway, by its stable code."""
@@ -113,6 +119,14 @@ class Refusal(Exception):
         self.detail = detail
         self.fields = dict(fields or {})
         self.retry_after = retry_after
+
+
+class Interrupted(Exception):
+    """An answer that has begun and cannot be finished: the transfer must break, so that nobody takes it for whole."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def problem(scope: Scope, error: Exception) -> JSONResponse:

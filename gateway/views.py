@@ -12,6 +12,7 @@ from tenantvault.credentials import Provider
 from tenantvault.messages import PROVIDER_NUMBER, PROVIDER_OF
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import integration_service_pb2 as provider_pb
+from tenantvault.v1 import status_service_pb2 as status_pb
 
 NAMES: Final[Mapping[Provider, str]] = {
     Provider.VAPI: "Vapi",
@@ -22,13 +23,18 @@ NAMES: Final[Mapping[Provider, str]] = {
 }
 """The providers as people call them."""
 
-_STATES: Final[Mapping[int, str]] = {
+STATES: Final[Mapping[int, str]] = {
     pb.INTEGRATION_STATE_EMPTY: "empty",
     pb.INTEGRATION_STATE_CONNECTING: "connecting",
     pb.INTEGRATION_STATE_CONNECTED: "connected",
     pb.INTEGRATION_STATE_REFUSED: "refused",
     pb.INTEGRATION_STATE_DISCONNECTED: "disconnected",
 }
+"""The states, by the contract's numbers."""
+
+MAY_LACK: Final = frozenset({"person", "provider", "version"})
+"""What an audit event may be without."""
+
 _DOTS: Final = "•"
 _WHATSAPP: Final = "whatsapp"
 _LONG_NUMBER: Final = 9
@@ -47,7 +53,7 @@ def integration(shown: pb.Integration) -> dict[str, Any]:
     """One integration; what is unknown is left out."""
     view = {
         "connected": connected(shown),
-        "state": _STATES.get(shown.state, "empty"),
+        "state": STATES.get(shown.state, "empty"),
         "lastVerified": last_verified(shown),
         "error": shown.verification_error,
         "reason": shown.verification_reason,
@@ -101,12 +107,12 @@ def connected(shown: pb.Integration) -> bool:
 
 def last_verified(shown: pb.Integration) -> str | None:
     """When the provider last confirmed the credential."""
-    return _iso(shown.last_verified_at) if shown.HasField("last_verified_at") else None
+    return iso(shown.last_verified_at) if shown.HasField("last_verified_at") else None
 
 
 def rotation_due_at(shown: pb.Integration) -> str | None:
     """When the credential should be replaced; None when it need not be."""
-    return _iso(shown.rotation_due_at) if shown.HasField("rotation_due_at") else None
+    return iso(shown.rotation_due_at) if shown.HasField("rotation_due_at") else None
 
 
 def account(shown: pb.Integration) -> dict[str, str]:
@@ -132,5 +138,37 @@ def masked(number: str) -> str:
     return number[:first] + _DOTS * max(2, len(number) - first - last) + number[-last:]
 
 
-def _iso(timestamp: Timestamp) -> str:
+def audit_event(shown: status_pb.AuditEvent) -> dict[str, Any]:
+    """Something that happened; without person, provider and version where there was none."""
+    view = {
+        "id": shown.event_id,
+        "sequence": shown.sequence,
+        "at": iso(shown.occurred_at),
+        "service": shown.peer,
+        "person": shown.on_behalf_of,
+        "action": shown.action,
+        "provider": shown.provider,
+        "version": shown.version,
+        "outcome": shown.outcome,
+        "requestId": shown.request_id,
+    }
+    return {name: value for name, value in view.items() if value or name not in MAY_LACK}
+
+
+def read_counts(shown: Iterable[status_pb.ReadCount]) -> list[dict[str, Any]]:
+    """How often services were given credentials, without the providers that this version does not know."""
+    return [
+        {
+            "service": count.peer,
+            "provider": PROVIDER_OF[count.provider].value,
+            "reads": count.reads,
+            "lastReadAt": iso(count.last_read_at),
+        }
+        for count in shown
+        if count.provider in PROVIDER_OF
+    ]
+
+
+def iso(timestamp: Timestamp) -> str:
+    """A time, to the millisecond."""
     return timestamp.ToDatetime(tzinfo=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

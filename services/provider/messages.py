@@ -87,6 +87,7 @@ def description_to_message(
         next=description.next,
         by_consent=by_consent,
         asks_for=description.asks_for,
+        never_asks_for=description.never_asks_for,
         available=description.available,
     )
 
@@ -103,6 +104,9 @@ def _field_to_message(field: Field) -> integration_pb.FieldDescription:
         help_url=field.help_url,
         choices=field.choices,
         advanced=field.advanced,
+        way=field.way,
+        made_up=field.made_up,
+        phone_number=field.phone_number,
     )
 
 

@@ -23,6 +23,7 @@ from services.rpc.health import HealthServicer
 from services.rpc.middleware import Middleware
 from services.rpc.peers import Identity, Policy
 from services.rpc.telemetry import Telemetry
+from services.rpc.workers import is_worker
 from tenantvault import v1
 from tenantvault.tls import TlsFiles
 
@@ -50,7 +51,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.so_reuseport", 0),
 )
 
 
@@ -64,7 +64,10 @@ class CannotTell(NotReady):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """What a server needs to know: where it listens (`host:port`), who it is, whom it lets in."""
+    """What a server needs to know: where it listens (`host:port`), who it is, whom it lets in.
+
+    `shares_port` says that other workers listen there too.
+    """
 
     listen: str
     tls: TlsFiles
@@ -72,6 +75,7 @@ class ServerConfig:
     policy_file: Path
     reflection: bool = False
     metrics_listen: str = ""
+    shares_port: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, listen: str) -> "ServerConfig":
@@ -94,6 +98,7 @@ class ServerConfig:
             policy_file=Path(environ.get("TENANTVAULT_POLICY_FILE", Path(__file__).with_name("policy.toml"))),
             reflection=profile == "local",
             metrics_listen=_address(environ, "TENANTVAULT_METRICS_LISTEN"),
+            shares_port=is_worker(environ),
         )
 
 
@@ -139,7 +144,8 @@ class RpcServer:
             ready=lambda: self._ready,
             always=frozenset(always),
         )
-        self._server = grpc.aio.server(interceptors=[middleware], options=_OPTIONS)
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(config.shares_port)))
+        self._server = grpc.aio.server(interceptors=[middleware], options=options)
         for service in services:
             service.add(service.servicer, self._server)
         names = [name.full_name for service in services for name in service.file.services_by_name.values()]

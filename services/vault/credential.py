@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+LOOKED_THROUGH: Final = 100_000
+"""How many of an org's events, the newest, are looked through for reads."""
 
 
 class State(StrEnum):
@@ -214,6 +218,32 @@ class Origin:
     peer: str
     on_behalf_of: str = ""
     request_id: str = ""
+
+
+class Read(StrEnum):
+    """What hands out a credential, as its event says."""
+
+    GET = "credential.get"
+    GET_NEWEST = "credential.get_newest"
+    RESOLVE = "credential.resolve"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCount:
+    """How often a service was given an org's credential for a provider, and when it was last."""
+
+    peer: str
+    provider: str
+    reads: int
+    last_read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The reads of an org since a moment, those who read most first."""
+
+    counts: Sequence[ReadCount]
+    since: datetime
 
 
 def state_of(*, version: int | None, is_active: bool, latest_version: int, verification_error: str) -> State:

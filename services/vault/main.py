@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
 
-from services.rpc import process
+from services.rpc import process, workers
 from services.rpc.process import in_background
 from services.rpc.server import RpcServer, ServerConfig, Service
 from services.rpc.telemetry import Telemetry
@@ -140,5 +140,15 @@ async def serve(environ: Mapping[str, str]) -> None:
         await server.run()
 
 
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    """Serve, alone or as one of several workers; returns the exit status."""
+    try:
+        workers.hand_over("services.vault.main", LISTEN, environ)
+    except ValueError as error:
+        sys.stderr.write(f"vault: {error}\n")
+        return 2
+    return process.run("vault", serve)
+
+
 if __name__ == "__main__":
-    sys.exit(process.run("vault", serve))
+    sys.exit(main())

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from services.vault.audit import Chain, End, event_of
 from services.vault.credential import (
+    LOOKED_THROUGH,
     Facts,
     Integration,
     Mapping,
@@ -18,6 +19,9 @@ from services.vault.credential import (
     OrgState,
     Origin,
     Pointer,
+    Read,
+    ReadCount,
+    Reads,
     Record,
     RecordName,
     Resolved,
@@ -177,7 +181,15 @@ class MemoryStore:
             links.extend(more)
 
     async def events(
-        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+        self,
+        org_id: str,
+        *,
+        before: int = 0,
+        limit: int = 100,
+        provider: str = "",
+        action: str = "",
+        peer: str = "",
+        failed: bool = False,
     ) -> Sequence[Link]:
         """Events of an org, newest first."""
         found = [
@@ -186,8 +198,22 @@ class MemoryStore:
             if (not before or link.sequence < before)
             and (not provider or link.event.provider == provider)
             and (not action or link.event.action == action)
+            and (not peer or link.event.peer == peer)
+            and (not failed or link.event.outcome != "ok")
         ]
         return found[:limit]
+
+    async def reads(self, org_id: str, since: datetime, *, at_most: int = LOOKED_THROUGH) -> Reads:
+        """How often each service was given the org's credentials, among the newest events."""
+        looked_at = self.links[org_id][-at_most:]
+        if looked_at and looked_at[0].sequence > 1:
+            since = max(since, looked_at[0].event.occurred_at)
+        reads: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+        for event in (link.event for link in looked_at):
+            if event.action in set(Read) and event.outcome == "ok" and event.occurred_at >= since:
+                reads[event.peer, event.provider].append(event.occurred_at)
+        counts = [ReadCount(*who, len(moments), max(moments)) for who, moments in reads.items()]
+        return Reads(sorted(counts, key=lambda count: (-count.reads, count.peer, count.provider)), since)
 
     async def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]:
         """An org's chain and its head."""

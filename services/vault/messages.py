@@ -6,7 +6,8 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.vault.credential import Integration, Plaintext, Resource, State, Version, VersionState
+from services.vault.credential import Integration, Plaintext, Reads, Resource, State, Version, VersionState
+from services.vault.reader import Owner
 from services.vault.rotation import MasterKeyRow
 from services.vault.wire import KINDS, PROVIDERS
 from services.vault.wire_work import TASKS
@@ -15,6 +16,7 @@ from tenantvault.audit import Head, Link
 from tenantvault.errors import TenantVaultError
 from tenantvault.v1 import admin_service_pb2 as admin_pb
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory_pb
 from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
@@ -89,6 +91,13 @@ def version_message(version: Version) -> status_pb.Version:
     )
 
 
+def owner_message(owner: Owner) -> directory_pb.ResolveOrgResponse:
+    """Whose a resource is."""
+    return directory_pb.ResolveOrgResponse(
+        org_id=owner.org_id, role=owner.resource.role, generation=owner.generation, served_stale=owner.stale
+    )
+
+
 def failure_message(error: TenantVaultError) -> pb.KeyFailure:
     """Why one key of a batch has no answer."""
     return pb.KeyFailure(reason=error.reason, message=error.message)
@@ -111,6 +120,22 @@ def event_message(link: Link) -> status_pb.AuditEvent:
         request_id=event.request_id,
         generation=event.generation,
         hash=link.hash,
+    )
+
+
+def reads_message(reads: Reads) -> status_pb.CountReadsResponse:
+    """Who was given credentials, how often, and since when that is known."""
+    return status_pb.CountReadsResponse(
+        counts=[
+            status_pb.ReadCount(
+                peer=count.peer,
+                provider=_NUMBERS[count.provider],  # type: ignore[arg-type]  # an enum's number
+                reads=count.reads,
+                last_read_at=_timestamp(count.last_read_at),
+            )
+            for count in reads.counts
+        ],
+        since=_timestamp(reads.since),
     )
 
 

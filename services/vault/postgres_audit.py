@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
 from services.vault.audit import Chain, End
+from services.vault.credential import LOOKED_THROUGH, Read, ReadCount, Reads
 from services.vault.database import IDLE_SECONDS, Connection, Pool, connection, enter, in_org
 from tenantvault.audit import Event, Head, Link
 
@@ -67,21 +69,63 @@ class PostgresAudit:
         return {str(row["event_id"]) for row in rows}
 
     async def events(
-        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+        self,
+        org_id: str,
+        *,
+        before: int = 0,
+        limit: int = 100,
+        provider: str = "",
+        action: str = "",
+        peer: str = "",
+        failed: bool = False,
     ) -> Sequence[Link]:
-        """Events of an org, newest first: before a sequence number, of a provider, of an action, where one is given."""
+        """Events of an org, newest first: before a number, of a provider, an action, a peer, where one is given.
+
+        `failed` leaves out what ended well.
+        """
         async with in_org(self._pool, org_id) as db:
             rows = await db.fetch(
                 f"SELECT {_COLUMNS} FROM audit_events"  # noqa: S608 - a constant
                 " WHERE org_id = $1 AND ($2 = 0 OR sequence < $2) AND ($3 = '' OR provider = $3)"
-                " AND ($4 = '' OR action = $4) ORDER BY sequence DESC LIMIT $5",
+                " AND ($4 = '' OR action = $4) AND ($5 = '' OR peer = $5) AND (NOT $6 OR outcome <> 'ok')"
+                " ORDER BY sequence DESC LIMIT $7",
                 org_id,
                 before,
                 provider,
                 action,
+                peer,
+                failed,
                 limit,
             )
         return [_link(row) for row in rows]
+
+    async def reads(self, org_id: str, since: datetime, *, at_most: int = LOOKED_THROUGH) -> Reads:
+        """How often each service was given the org's credentials since then, among the newest `at_most` events.
+
+        When there are more, the answer's `since` is not before the oldest event that was looked at.
+        """
+        async with in_org(self._pool, org_id) as db:
+            oldest = await db.fetchrow(
+                "SELECT sequence, occurred_at FROM audit_events WHERE org_id = $1 AND sequence >"
+                " (SELECT max(sequence) FROM audit_events WHERE org_id = $1) - $2 ORDER BY sequence LIMIT 1",
+                org_id,
+                at_most,
+            )
+            if oldest is None:
+                return Reads([], since)
+            if oldest["sequence"] > 1:
+                since = max(since, oldest["occurred_at"])
+            # Not as far as the first event before `since`: reads come into the chain later than changes.
+            rows = await db.fetch(
+                "SELECT peer, provider, count(*) AS reads, max(occurred_at) AS last_read_at FROM audit_events"
+                " WHERE org_id = $1 AND sequence >= $2 AND occurred_at >= $3 AND action = ANY($4) AND outcome = 'ok'"
+                " GROUP BY peer, provider ORDER BY reads DESC, peer, provider",
+                org_id,
+                oldest["sequence"],
+                since,
+                list(Read),
+            )
+        return Reads([ReadCount(**row) for row in rows], since)
 
     async def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]:
         """An org's chain as it is at one moment: its events, the oldest first, and then its head."""

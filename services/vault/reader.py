@@ -16,9 +16,11 @@ from services.vault.credential import (
     Plaintext,
     Pointer,
     Previous,
+    Read,
     Record,
     RecordName,
     Resolved,
+    Resource,
     Stored,
 )
 from tenantvault.errors import (
@@ -134,6 +136,16 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a resource is, by its row of the directory, as of a generation of the org."""
+
+    org_id: str
+    resource: Resource
+    generation: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """That there is nothing to read, and what to tell who asks."""
 
@@ -209,14 +221,14 @@ class Reader:
             return await self._checked(org_id, stored, origin, began)
 
         value, stale = await self._credentials.get((org_id, provider), load, max_staleness)
-        return self._handed_out(value, origin, "credential.get", stale=stale, include_previous=include_previous)
+        return self._handed_out(value, origin, Read.GET, stale=stale, include_previous=include_previous)
 
     async def get_newest(self, org_id: str, provider: str, origin: Origin) -> Plaintext:
         """The newest version in the open, active or not; errors as `get`."""
         began = self._discoveries
         [stored] = await self._store.read([(org_id, provider)], newest=True)
         value = await self._checked(org_id, stored, origin, began)
-        return self._handed_out(value, origin, "credential.get_newest")
+        return self._handed_out(value, origin, Read.GET_NEWEST)
 
     async def batch_get(
         self, keys: Sequence[tuple[str, str]], origin: Origin, *, max_staleness: float | None = None
@@ -237,11 +249,11 @@ class Reader:
 
         values = await self._credentials.get_many(keys, load, max_staleness)
         opened = [self._opened(value, stale=stale) for value, stale in values]
-        self._log_reads(origin, "credential.get", [one for one in opened if isinstance(one, Plaintext)])
+        self._log_reads(origin, Read.GET, [one for one in opened if isinstance(one, Plaintext)])
         return opened
 
-    async def resolve(self, kind: str, resource_id: str, origin: Origin) -> Mapping:
-        """The row of the directory for a resource.
+    async def resolve(self, kind: str, resource_id: str, origin: Origin) -> Owner:
+        """Whose a resource is.
 
         Raises:
             ResourceNotFound: no org has it, or the row is not as it was written.
@@ -252,15 +264,20 @@ class Reader:
             raise found
         return found
 
-    async def batch_resolve(self, keys: Sequence[tuple[str, str]], origin: Origin) -> list[Mapping | TenantVaultError]:
-        """The rows for resources (kind and id), or for each what `resolve` would raise, in the order of the keys."""
+    async def batch_resolve(self, keys: Sequence[tuple[str, str]], origin: Origin) -> list[Owner | TenantVaultError]:
+        """Whose resources (kind and id) are, or for each what `resolve` would raise, in the order of the keys."""
 
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Owned | Nothing]:
             began = self._discoveries
             return [await self._owner(found, origin, began) for found in await self._store.resolve(wanted, None)]
 
         values = await self._directory.get_many(keys, load)
-        return [value.error() if isinstance(value, Nothing) else value.mapping for value, _ in values]
+        return [
+            value.error()
+            if isinstance(value, Nothing)
+            else Owner(value.org_id, value.mapping.resource, value.generation, stale)
+            for value, stale in values
+        ]
 
     async def resolve_credential(
         self,
@@ -291,9 +308,7 @@ class Reader:
         try:
             if loaded:
                 # What this call has just read need not be looked up, and must not be when it may not be kept.
-                return self._handed_out(
-                    loaded[0], origin, "credential.resolve", stale=stale, include_previous=include_previous
-                )
+                return self._handed_out(loaded[0], origin, Read.RESOLVE, stale=stale, include_previous=include_previous)
 
             async def load_credential() -> Readable | Nothing:
                 began = self._discoveries
@@ -301,9 +316,7 @@ class Reader:
                 return await self._checked(owner.org_id, stored, origin, began)
 
             value, old = await self._credentials.get((owner.org_id, provider), load_credential, max_staleness)
-            return self._handed_out(
-                value, origin, "credential.resolve", stale=stale or old, include_previous=include_previous
-            )
+            return self._handed_out(value, origin, Read.RESOLVE, stale=stale or old, include_previous=include_previous)
         except CredentialNotFound:
             raise ResourceNotFound from None
 
@@ -311,7 +324,7 @@ class Reader:
         self,
         value: Readable | Nothing,
         origin: Origin,
-        action: str,
+        action: Read,
         *,
         stale: bool = False,
         include_previous: bool = False,
@@ -342,7 +355,7 @@ class Reader:
             previous=previous,
         )
 
-    def _log_reads(self, origin: Origin, action: str, read: Sequence[Plaintext]) -> None:
+    def _log_reads(self, origin: Origin, action: Read, read: Sequence[Plaintext]) -> None:
         reads = []
         for plaintext in read:
             name = plaintext.name

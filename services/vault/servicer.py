@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final, Protocol
 
 from services.rpc.middleware import Context
 from services.vault import messages, wire
-from services.vault.credential import Integration, Origin, Version
+from services.vault.credential import Integration, Origin, Reads, Version
 from services.vault.reader import Reader
 from services.vault.watchers import Watchers
 from tenantvault.audit import Link
@@ -173,8 +174,7 @@ class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):
     ) -> directory_pb.ResolveOrgResponse:
         """The org that has a resource."""
         kind, resource_id = wire.resource_key_from(request.kind, request.resource_id)
-        mapping = await self._reader.resolve(kind, resource_id, wire.reader_from())
-        return directory_pb.ResolveOrgResponse(org_id=mapping.org_id, role=mapping.resource.role)
+        return messages.owner_message(await self._reader.resolve(kind, resource_id, wire.reader_from()))
 
     async def BatchResolveOrgs(
         self, request: directory_pb.BatchResolveOrgsRequest, context: Context
@@ -187,7 +187,7 @@ class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):
             if isinstance(one, TenantVaultError):
                 outcome.failure.CopyFrom(messages.failure_message(one))
             else:
-                outcome.org.org_id, outcome.org.role = one.org_id, one.resource.role
+                outcome.org.CopyFrom(messages.owner_message(one))
         return response
 
 
@@ -205,9 +205,20 @@ class Events(Protocol):
     """What happened."""
 
     async def events(
-        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+        self,
+        org_id: str,
+        *,
+        before: int = 0,
+        limit: int = 100,
+        provider: str = "",
+        action: str = "",
+        peer: str = "",
+        failed: bool = False,
     ) -> Sequence[Link]:
         """Events of an org, newest first."""
+
+    async def reads(self, org_id: str, since: datetime) -> Reads:
+        """How often each service was given the org's credentials."""
 
 
 class StatusServicer(status_grpc.IntegrationStatusServiceServicer):
@@ -242,5 +253,11 @@ class StatusServicer(status_grpc.IntegrationStatusServiceServicer):
             limit=wire.page_size_from(request.page_size),
             provider=wire.provider_from(request.provider) if request.provider else "",
             action=wire.action_from(request.action),
+            peer=wire.peer_from(request.peer),
+            failed=request.failed,
         )
         return status_pb.ListAuditEventsResponse(events=map(messages.event_message, links))
+
+    async def CountReads(self, request: status_pb.CountReadsRequest, context: Context) -> status_pb.CountReadsResponse:
+        """Who was given the org's credentials, and how often."""
+        return messages.reads_message(await self._events.reads(wire.org_from(request.org_id), wire.since_from(request)))

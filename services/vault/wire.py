@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +17,7 @@ from tenantvault.secret import Secret
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
+from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
 PROVIDERS: Final[Mapping[int, str]] = MappingProxyType(
@@ -50,7 +52,9 @@ PAGE: Final = 100
 _ORG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ROLE: Final = re.compile(r"[a-z0-9_-]{0,32}")
 _ACTION: Final = re.compile(r"[a-z_.]{0,64}")
+_PEER: Final = re.compile(r"[a-z0-9-]{0,63}")
 _REASON: Final = re.compile(r"[A-Z_]{0,64}")
+_COUNTED: Final = timedelta(days=30)
 _MAX_TEXT: Final = 256
 _MAX_ERROR: Final = 1000
 _MAX_WARNINGS: Final = 20
@@ -199,6 +203,25 @@ def action_from(action: str) -> str:
     if not _ACTION.fullmatch(action):
         raise InvalidRequest(fields={"action": "Give an action as it is in the events, e.g. credential.get."})
     return action
+
+
+def peer_from(peer: str) -> str:
+    """The name of a service, empty for any; InvalidRequest when it is none."""
+    if not _PEER.fullmatch(peer):
+        raise InvalidRequest(fields={"peer": "Give a service by the name in its certificate, e.g. voice-agent."})
+    return peer
+
+
+def since_from(
+    request: status_pb.CountReadsRequest, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> datetime:
+    """Since when reads are to be counted, 30 days ago when nothing is said; InvalidRequest when it is no moment."""
+    if not request.HasField("since"):
+        return now() - _COUNTED
+    try:
+        return request.since.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(fields={"since": "Give a moment between the years 1 and 9999."}) from None
 
 
 def facts_from(request: store_pb.RegisterResourcesRequest | store_pb.RecordVerificationRequest) -> Facts:

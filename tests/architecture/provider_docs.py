@@ -42,15 +42,18 @@ def _section(provider: Provider[Any]) -> str:
         lines += ["| Field | Needed | What it is |", "|---|---|---|", *(_row(field) for field in shown.fields), ""]
     if shown.asks_for:
         lines += ["The consent asks for:", "", *(f"- {each}" for each in shown.asks_for), ""]
+        lines += ["It never asks to:", "", *(f"- {each}" for each in shown.never_asks_for), ""]
     lines += [shown.next, "", _rotation(provider), ""]
     return "\n".join(lines)
 
 
 def _row(field: Field) -> str:
-    needed = "yes" if field.required else "no"
+    needed = f"one way: {field.way}" if field.way else "yes" if field.required else "no"
     notes = [field.hint]
     if field.choices:
         notes.append("One of " + ", ".join(f"`{choice}`" for choice in field.choices) + ".")
+    if field.phone_number:
+        notes.append("With + and the country code.")
     if field.secret:
         notes.append("Secret.")
     if field.help_url:

@@ -4,8 +4,9 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Product:
         """Start the provider service again; when it returns, the gateway reaches it."""
         await self.stack.restart("provider", extra_env)
         async with asyncio.timeout(20), httpx.AsyncClient(base_url=self.stack.gateway_url) as client:
-            while not (await client.get("/readyz")).is_success:
+            while not (await client.get("/readyz")).is_success:  # noqa: ASYNC110 - another process makes it so
                 await asyncio.sleep(0.05)
 
     def vault(self, peer: str = "voice-agent") -> AsyncClient:
@@ -65,36 +66,59 @@ class Product:
             await db.close()
 
 
-@pytest.fixture(scope="session")
-def short_root() -> Path:
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets, and open to the account that PostgreSQL runs under."""
     folder = Path(tempfile.mkdtemp(prefix="tv-e2e-"))
     folder.chmod(0o755)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def product(short_root: Path) -> AsyncIterator[Product]:
+@asynccontextmanager
+async def running(root: Path) -> AsyncIterator[Product]:
+    """The whole product, with its data below `root`."""
     environ = {
         **os.environ,
         "TENANTVAULT_CONNECT_LEASE_SECONDS": "2",
         "TENANTVAULT_PROVIDER_PATIENCE_SECONDS": "4",
         "TENANTVAULT_LOG_LEVEL": "debug",
     }
-    async with Stack(short_root / "local", durable=False, environ=environ) as stack:
+    async with Stack(root / "local", durable=False, environ=environ) as stack:
         yield Product(stack)
-    shutil.rmtree(short_root, ignore_errors=True)
+
+
+@asynccontextmanager
+async def chromium(executable: str) -> AsyncIterator[Browser]:
+    """A browser that calls nobody but us."""
+    async with async_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+        options += ["--disable-background-networking", "--disable-component-update"]
+        launched = await playwright.chromium.launch(executable_path=executable, args=options)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture(scope="session")
+def short_root() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def product(short_root: Path) -> AsyncIterator[Product]:
+    async with running(short_root) as product:
+        yield product
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run browser tests")
-    async with async_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-        options += ["--disable-background-networking", "--disable-component-update"]
-        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield running
-        await running.close()
+    async with chromium(CHROMIUM) as browser:
+        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -115,3 +139,9 @@ async def page(browser: Browser, product: Product) -> AsyncIterator[Page]:
     yield opened
     await context.close()
     assert [] == complaints
+
+
+@pytest.fixture(scope="session")
+def suffix() -> str:
+    """What makes the name of an org unique among tests that share a product."""
+    return f"-{uuid.uuid4().hex[:8]}"

@@ -158,12 +158,18 @@ async def test_a_page_that_the_browser_kept_can_be_used_again_on_the_way_back(pa
 async def test_a_person_who_leaves_out_the_list_of_calendars_is_connected_and_warned(
     page: Page, product: Product
 ) -> None:
-    await begin(page, product)
+    await hand_over(page, product, new_org())
+    await page.locator('[data-provider="googleCalendar"] [data-action="connect"]').click()
+    dialog = page.locator("#connect-dialog")
+    await expect(dialog.locator(".asks.check")).to_contain_text("See and change events")
+    await expect(dialog.locator(".asks.close")).to_contain_text("Read your mail")
+    await page.get_by_role("button", name="Connect with Google").click()
+    await page.wait_for_url(f"{product.stack.sandbox_url}/google/**")
     await page.locator(f'input[value="{CALENDARS}"]').uncheck()
     await page.get_by_role("button", name="Allow").click()
     await expect(page.locator("#outcome.warn")).to_contain_text("list your calendars")
     await page.get_by_role("link", name="Back to the integrations").click()
-    await until_state(page, "googleCalendar", "connected")
+    await until_state(page, "googleCalendar", "limited")
     await expect(page.locator('[data-provider="googleCalendar"] [data-warnings]')).to_be_visible()
 
 
@@ -172,9 +178,19 @@ async def test_a_person_who_leaves_out_what_is_needed_is_told_which_box_to_tick(
     await begin(page, product)
     await page.locator(f'input[value="{EVENTS}"]').uncheck()
     await page.get_by_role("button", name="Allow").click()
+    await expect(page.locator("h1")).to_have_text("A permission is missing")
     await expect(page.get_by_role("alert")).to_contain_text("see and change events")
+    await expect(page.get_by_role("alert")).to_contain_text("no appointment can be booked")
+    async with page.context.expect_page() as other:
+        await page.evaluate("open('/')")
+    await until_state(await other.value, "googleCalendar", "empty")
+    # The consent begins anew: what came back before is used up.
+    await page.get_by_role("button", name="Try again with Google").click()
+    await page.wait_for_url(f"{product.stack.sandbox_url}/google/**")
+    await page.get_by_label("Account").fill(account())
+    await page.get_by_role("button", name="Allow").click()
     await page.get_by_role("link", name="Back to the integrations").click()
-    await until_state(page, "googleCalendar", "empty")
+    await until_state(page, "googleCalendar", "connected")
 
 
 @pytest.mark.browser
@@ -183,5 +199,8 @@ async def test_a_person_who_denies_is_told_that_nothing_was_connected(page: Page
     await page.get_by_role("button", name="Deny").click()
     await expect(page.get_by_role("alert")).to_contain_text("nothing was connected")
     assert f"{product.stack.gateway_url}/oauth/google-calendar" == page.url
+    await page.get_by_role("button", name="Try again with Google").click()
+    await page.wait_for_url(f"{product.stack.sandbox_url}/google/**")
+    await page.get_by_role("button", name="Deny").click()
     await page.get_by_role("link", name="Back to the integrations").click()
     await until_state(page, "googleCalendar", "empty")

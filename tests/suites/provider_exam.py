@@ -248,7 +248,8 @@ def test_its_description_speaks_of_its_credential(world: World) -> None:
     assert set(names) <= set(of_credential)
     for each in described.fields:
         assert each.secret == isinstance(getattr(world.case.credential, each.name), Secret), each.name
-        assert not (each.required and each.choices), each.name
+        assert not (each.required and (each.choices or each.way)), each.name
+        assert not (each.made_up and not each.secret), each.name
     if world.provider.consent is None:
         assert any(each.required for each in described.fields)
     else:
@@ -259,7 +260,10 @@ def test_its_description_speaks_of_its_credential(world: World) -> None:
 def test_its_description_can_be_shown_to_people(world: World) -> None:
     described = world.provider.description
     assert described.title
-    assert all(is_sentence(text) for text in (described.summary, described.next, *described.asks_for))
+    assert all(
+        is_sentence(text)
+        for text in (described.summary, described.next, *described.asks_for, *described.never_asks_for)
+    )
     for each in described.fields:
         assert each.label
         assert is_sentence(each.hint), each.hint

@@ -28,6 +28,9 @@ from services.vault.credential import (
     Origin,
     Plaintext,
     Pointer,
+    Read,
+    ReadCount,
+    Reads,
     Record,
     RecordName,
     Resolved,
@@ -83,8 +86,18 @@ class Audit(Protocol):
     async def add(self, events: Sequence[Event]) -> None: ...
 
     async def events(
-        self, org_id: str, *, before: int = 0, limit: int = 100, provider: str = "", action: str = ""
+        self,
+        org_id: str,
+        *,
+        before: int = 0,
+        limit: int = 100,
+        provider: str = "",
+        action: str = "",
+        peer: str = "",
+        failed: bool = False,
     ) -> Sequence[Link]: ...
+
+    async def reads(self, org_id: str, since: datetime, *, at_most: int = ...) -> Reads: ...
 
     def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]: ...
 
@@ -1371,6 +1384,46 @@ async def test_events_are_found_newest_first_in_pages_and_by_what_they_are(
     assert [] == await found(provider="resend")
     whole = {link.sequence: link for link in await chain_of(parts.audit, org) if isinstance(link, Link)}
     assert [whole[7]] == list(await parts.audit.events(org, limit=1))
+    await parts.audit.add([replace(happening(org), peer="voice-agent", outcome=how) for how in ("ok", "refused", "ok")])
+    assert [10, 9, 8] == await found(peer="voice-agent")
+    assert [9] == await found(failed=True)
+    assert [] == await found(peer="provider", failed=True)
+    assert [9] == await found(peer="voice-agent", failed=True, provider="vapi", action="credential.get", before=10)
+
+
+async def test_reads_are_counted_by_service_and_provider_since_a_moment(parts: Parts, org: str, other_org: str) -> None:
+    def at(minute: int, peer: str, provider: str, **more: str) -> Event:
+        moment = datetime(2026, 11, 24, 12, minute, tzinfo=UTC)
+        return replace(happening(org, provider=provider), occurred_at=moment, peer=peer, **more)  # type: ignore[arg-type]  # texts
+
+    def moment(minute: int) -> datetime:
+        return at(minute, "", "").occurred_at
+
+    assert Reads([], moment(0)) == await parts.audit.reads(org, moment(0))
+    await parts.audit.add(
+        [
+            at(1, "voice-agent", "twilio"),
+            at(3, "voice-agent", "vapi"),
+            # It was brought in late.
+            at(2, "provider", "vapi", action=Read.GET_NEWEST),
+            at(4, "voice-agent", "vapi", outcome="refused"),
+            at(4, "provider", "vapi", action="credential.verify"),
+            at(5, "voice-agent", "vapi", action=Read.RESOLVE),
+            replace(at(6, "voice-agent", "vapi"), org_id=other_org),
+        ]
+    )
+    counts = [
+        ReadCount("voice-agent", "vapi", 2, moment(5)),
+        ReadCount("provider", "vapi", 1, moment(2)),
+        ReadCount("voice-agent", "twilio", 1, moment(1)),
+    ]
+    assert Reads(counts, moment(0)) == await parts.audit.reads(org, moment(0))
+    assert Reads(counts[:2], moment(2)) == await parts.audit.reads(org, moment(2))
+    assert Reads([], moment(59)) == await parts.audit.reads(org, moment(59))
+    # All were looked at; then all but the first; then what is asked for is within what was looked at.
+    assert Reads(counts, moment(0)) == await parts.audit.reads(org, moment(0), at_most=6)
+    assert Reads(counts[:1], moment(3)) == await parts.audit.reads(org, moment(0), at_most=5)
+    assert Reads([replace(counts[0], reads=1)], moment(5)) == await parts.audit.reads(org, moment(5), at_most=3)
 
 
 async def test_under_concurrent_changes_and_reads_nothing_is_lost_and_nothing_is_counted_twice(

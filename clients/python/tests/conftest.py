@@ -1,8 +1,10 @@
 """A vault and a provider service without a socket, and each client in front of them."""
 
+import asyncio
 import concurrent.futures
 import inspect
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -31,12 +33,34 @@ class Call:
     options: dict[str, Any]
 
 
+class Watch:
+    """A watch under way, which says nothing until it is cancelled: tests tell the memory themselves."""
+
+    def __init__(self, request: Any, options: dict[str, Any]) -> None:
+        self.request = request
+        self.options = options
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> bool:
+        self.cancelled.set()
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        self.cancelled.wait()
+        raise RpcError(grpc.StatusCode.CANCELLED)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await asyncio.get_running_loop().create_future()
+        yield None
+
+
 @dataclass(slots=True)
 class Wire:
     """What the fake transport answers with, and what it has seen."""
 
     answer: Answer = None
     calls: list[Call] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
     closed: int = 0
 
     def take(self, call: Call) -> Any:
@@ -63,26 +87,48 @@ class RpcError(grpc.RpcError):
 
 
 class RpcFuture:
-    """A blocking call under way, as the transport tells of it. It is over when it is landed."""
+    """A blocking call under way, as the transport tells of it. It is over when it is landed, or cancelled."""
 
     def __init__(self) -> None:
-        self._over: concurrent.futures.Future[Exception | None] = concurrent.futures.Future()
+        self._over: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
-    def land(self, error: Exception | None = None) -> "RpcFuture":
-        self._over.set_result(error)
+    def land(self, answer: Any = None) -> "RpcFuture":
+        self._over.set_result(answer)
         return self
 
     def done(self) -> bool:
         return self._over.done()
 
+    def cancel(self) -> bool:
+        return self._over.cancel()
+
+    def cancelled(self) -> bool:
+        return self._over.cancelled()
+
     def exception(self, timeout: float | None = None) -> Exception | None:
         try:
-            return self._over.result(timeout)
+            answer = self._over.result(timeout)
         except concurrent.futures.TimeoutError:
             raise grpc.FutureTimeoutError from None
+        except concurrent.futures.CancelledError:
+            raise grpc.FutureCancelledError from None
+        return answer if isinstance(answer, Exception) else None
+
+    def result(self) -> Any:
+        return self._over.result()
+
+    def code(self) -> grpc.StatusCode:
+        if self.cancelled():
+            return grpc.StatusCode.CANCELLED
+        error = self.exception()
+        return error.code() if isinstance(error, RpcError) else grpc.StatusCode.OK
+
+    def trailing_metadata(self) -> Any:
+        error = self.exception()
+        return error.trailing_metadata() if isinstance(error, RpcError) else ()
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
-        self._over.add_done_callback(fn)
+        self._over.add_done_callback(lambda _: fn(self))
 
 
 class BlockingMethod:
@@ -98,7 +144,7 @@ class BlockingMethod:
             answer = self(request, **options)
         except grpc.RpcError as error:
             return RpcFuture().land(error)
-        return answer if isinstance(answer, RpcFuture) else RpcFuture().land()
+        return answer if isinstance(answer, RpcFuture) else RpcFuture().land(answer)
 
 
 class BlockingChannel:
@@ -109,7 +155,11 @@ class BlockingChannel:
         return BlockingMethod(self._wire, method)
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
-        return self.unary_unary(method)
+        def begin(request: Any, **options: Any) -> Watch:
+            self._wire.watches.append(Watch(request, options))
+            return self._wire.watches[-1]
+
+        return begin
 
     def close(self) -> None:
         self._wire.closed += 1
@@ -171,18 +221,37 @@ def rpc_future() -> RpcFuture:
     return RpcFuture()
 
 
+@dataclass(slots=True)
+class Clock:
+    """The monotonic time of a client's memory."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def blocking(wire: Wire, provider_wire: Wire) -> Client:
-    channels = [cast("grpc.Channel", BlockingChannel(each)) for each in (wire, provider_wire)]
-    return Client(*channels, now=lambda: NOW)
+def clock() -> Clock:
+    return Clock()
+
+
+def _made(kind: Any, channel: Any, wires: tuple[Wire, Wire], **options: Any) -> Any:
+    return kind(*(channel(wire) for wire in wires), **{"now": lambda: NOW, "cache": None, **options})
+
+
+@pytest.fixture
+def blocking(wire: Wire, provider_wire: Wire) -> Iterator[Client]:
+    with _made(Client, BlockingChannel, (wire, provider_wire)) as client:
+        yield client
 
 
 @pytest.fixture
 def asynchronous(wire: Wire, provider_wire: Wire) -> AsyncClient:
-    channels = [cast("grpc.aio.Channel", AsyncChannel(each)) for each in (wire, provider_wire)]
-    return AsyncClient(*channels, now=lambda: NOW)
+    return cast("AsyncClient", _made(AsyncClient, AsyncChannel, (wire, provider_wire)))
 
 
 @pytest.fixture(params=["asynchronous", "blocking"])
 def client(request: pytest.FixtureRequest) -> AnyClient:
+    """A client that remembers nothing."""
     return AnyClient(request.getfixturevalue(request.param))

@@ -531,7 +531,7 @@ async def test_a_closed_client_says_so(
 
 
 async def test_a_channel_that_does_not_close_leaves_no_other_open(client: Any, wire: Any, provider_wire: Any) -> None:
-    client.client._channel._wire = None
+    client.client._wire._channels[0]._wire = None
 
     with pytest.raises(AttributeError):
         await client.close()
@@ -552,7 +552,7 @@ def test_a_blocking_client_that_another_thread_closes_says_so(blocking: Client, 
 
 async def test_a_call_that_closing_cancels_says_so(client: Any, wire: Any) -> None:
     def cancelled(_: Any) -> Exception:
-        client.client._closed = True
+        client.client._wire.closed = True
         error: Exception = client.failed(grpc.StatusCode.CANCELLED)
         return error
 
@@ -571,7 +571,7 @@ def test_a_value_error_that_is_none_of_the_channels_is_not_hidden(blocking: Clie
 
 async def test_a_call_under_way_when_an_asyncio_client_is_closed_says_so(asynchronous: AsyncClient, wire: Any) -> None:
     def cancelled(_: Any) -> BaseException:
-        asynchronous._closed = True
+        asynchronous._wire.closed = True
         return asyncio.CancelledError()
 
     wire.answer = cancelled
@@ -585,7 +585,7 @@ async def test_a_task_that_is_cancelled_stays_cancelled(asynchronous: AsyncClien
 
     def cancel(_: Any) -> BaseException:
         task.cancel()
-        asynchronous._closed = True
+        asynchronous._wire.closed = True
         return asyncio.CancelledError()
 
     wire.answer = cancel

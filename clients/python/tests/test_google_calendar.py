@@ -150,7 +150,7 @@ async def test_without_a_provider_service_a_token_that_lasts_is_handed_out(
     client: Any, google: Google, wire: Any
 ) -> None:
     google.life = 60
-    alone = type(client)(type(client.client)(client.client._channel, now=lambda: NOW))
+    alone = type(client)(type(client.client)(client.client._wire._channels[0], now=lambda: NOW, cache=None))
 
     assert "ya29.1" == token(await alone.google_calendar("acme"))
 
@@ -158,7 +158,7 @@ async def test_without_a_provider_service_a_token_that_lasts_is_handed_out(
 async def test_without_a_provider_service_another_is_an_error_that_names_the_setting(
     client: Any, google: Google, wire: Any
 ) -> None:
-    alone = type(client)(type(client.client)(client.client._channel, now=lambda: NOW))
+    alone = type(client)(type(client.client)(client.client._wire._channels[0], now=lambda: NOW, cache=None))
 
     with pytest.raises(InvalidRequest, match="set TENANTVAULT_PROVIDER_TARGET"):
         await alone.google_calendar("acme")
@@ -353,7 +353,7 @@ async def test_many_tasks_at_once_refresh_once(
 
     assert {"ya29.2"} == {token(each) for each in found}
     assert 1 == len(provider_wire.calls)
-    assert 0 == len(asynchronous._flights)
+    assert 0 == len(asynchronous._refreshes.flights)
 
 
 def test_many_threads_at_once_refresh_once(blocking: Client, google: Google, wire: Any, provider_wire: Any) -> None:
@@ -371,7 +371,7 @@ def test_many_threads_at_once_refresh_once(blocking: Client, google: Google, wir
 
     assert {"ya29.2"} == {token(each) for each in found}
     assert 1 == len(provider_wire.calls)
-    assert 0 == len(blocking._flights)
+    assert 0 == len(blocking._refreshes.flights)
 
 
 async def test_orgs_are_refreshed_beside_each_other(
@@ -439,7 +439,7 @@ async def test_a_refresh_that_another_gave_too_little_time_is_made_once_more_in_
 
     wire.answer = ends_meanwhile
     provider_wire.answer = hours.provider if again is None else client.refused(again)
-    with client.client._flights.of("acme") as another:
+    with client.client._refreshes.flights.of("acme") as another:
         another(lambda: flight)
         if isinstance(expected, str):
             assert expected == token(await client.google_calendar("acme", deadline=9))
@@ -467,7 +467,7 @@ async def test_many_tasks_whose_refresh_ran_out_of_time_share_the_next_one_too(
     assert [DeadlineExceeded] == [type(each) for each in found if isinstance(each, BaseException)]
     assert ["ya29.2"] * (CALLERS - 1) == [token(each) for each in found if not isinstance(each, BaseException)]
     assert 2 == len(provider_wire.calls)
-    assert 0 == len(asynchronous._flights)
+    assert 0 == len(asynchronous._refreshes.flights)
 
 
 class Held:
@@ -525,7 +525,7 @@ async def test_who_began_a_refresh_may_give_up_before_the_others(
 
     assert "ya29.2" == token(await second)
     assert 1 == len(provider_wire.calls)
-    assert 0 == len(asynchronous._flights)
+    assert 0 == len(asynchronous._refreshes.flights)
 
 
 async def test_each_of_many_tasks_raises_an_error_of_its_own(
@@ -563,7 +563,7 @@ def test_a_thread_that_gives_up_leaves_the_refresh_to_the_others(
 
         assert "ya29.2" == token(patient.result())
     assert 1 == len(provider_wire.calls)
-    assert 0 == len(blocking._flights)
+    assert 0 == len(blocking._refreshes.flights)
 
 
 def test_a_thread_that_another_closes_the_client_under_says_so(
@@ -590,7 +590,7 @@ def test_a_value_error_of_a_refresh_that_is_none_of_the_channels_is_not_hidden(
 
 async def test_a_refresh_that_closing_cancels_says_so(client: Any, google: Google, provider_wire: Any) -> None:
     def cancelled(_: Any) -> Exception:
-        client.client._closed = True
+        client.client._wire.closed = True
         return cast("Exception", client.failed(grpc.StatusCode.CANCELLED))
 
     provider_wire.answer = cancelled

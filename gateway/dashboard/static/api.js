@@ -2,8 +2,9 @@
 
 import { problems } from "./text.js";
 
-// The longest that the server itself waits for a provider is 60 s.
+// Milliseconds. The longest that the server itself waits for a provider is 60 s, and 5 s to look something up.
 const PATIENCE = 70_000;
+const PATIENCE_TO_READ = 15_000;
 
 export class Problem extends Error {
   constructor({ status = 0, code = "UNREACHABLE", detail = problems.unreachable, fields = {}, requestId = "" } = {}) {
@@ -17,11 +18,15 @@ export class Problem extends Error {
 }
 
 export const status = () => ask("GET", "/api/integrations/status");
+export const audit = (query) => ask("GET", `/api/integrations/audit?${query}`);
+export const access = (days) => ask("GET", `/api/integrations/access?days=${days}`);
 export const providers = async () => (await ask("GET", "/api/integrations/providers")).providers;
 export const connect = (provider, values) => ask("POST", `/api/integrations/${provider}`, values);
+export const test = (provider, values) => ask("POST", `/api/integrations/${provider}/test`, values);
 export const verify = (provider) => ask("POST", `/api/integrations/${provider}/verify`);
 export const disconnect = (provider) => ask("DELETE", `/api/integrations/${provider}`);
 export const reconnect = (provider) => ask("POST", `/api/integrations/${provider}/reconnect`);
+export const rotate = (provider) => ask("POST", `/api/integrations/${provider}/rotate`);
 export const startConsent = () => ask("POST", "/api/auth/google-calendar/start");
 export const finishConsent = (values) => ask("POST", "/api/auth/google-calendar/callback", values);
 export const signIn = (org) => ask("POST", "/sign-in", { org });
@@ -40,10 +45,11 @@ async function ask(method, path, body) {
       body: body && JSON.stringify(body),
       credentials: "same-origin",
       redirect: "error",
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(method === "GET" ? PATIENCE_TO_READ : PATIENCE),
     });
-  } catch {
-    throw new Problem();
+  } catch (error) {
+    const late = error.name === "TimeoutError" && method !== "GET";
+    throw late ? new Problem({ code: "TOO_SLOW", detail: problems.tooSlow }) : new Problem();
   }
   const content = await answer.json().catch(() => null);
   if (answer.ok && content) return content;

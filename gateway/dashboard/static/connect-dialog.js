@@ -1,125 +1,159 @@
-// The dialog that connects a provider. In: `open(description, {replaces})`. Out: the event `integration-connected`.
+// The dialog that connects a provider. In: `open(description, {replaces})`. Out: the events `dialog-sending`, which says
+// whether a connect is under way, `integration-connected` and `dialog-closed`.
 
 import * as api from "./api.js";
+import { BackButton } from "./back-button.js";
+import "./closing-note.js";
+import { ConnectForm } from "./connect-form.js";
+import "./copy-code.js";
 import { button, element } from "./element.js";
-import { FormField } from "./form-field.js";
 import { icon } from "./icon.js";
+import { whenSignedIn } from "./signed-in.js";
 import { dialog as words, page, results as labels } from "./text.js";
+
+// Milliseconds after which it is said that it takes long.
+const SLOW = 8_000;
+
+const line = (...content) => element("p", {}, ...content);
 
 class ConnectDialog extends HTMLElement {
   #dialog = element("dialog", { id: "connect-dialog", "aria-labelledby": "connect-title" });
   #description = null;
-  #fields = [];
-  #problem = null;
-  #submit = null;
-  #sending = false;
+  #form = null;
+  #slow = 0;
   #leaving = false;
+  #byPointer = false;
+  #unwatch = () => {};
+  #backButton = new BackButton(() => this.#close());
 
   connectedCallback() {
     this.replaceChildren(this.#dialog);
     this.#dialog.addEventListener("cancel", (event) => this.#sending && event.preventDefault());
     // A second Escape would close it all the same.
-    this.#dialog.addEventListener("keydown", (event) => {
-      if (this.#sending && event.key === "Escape") event.preventDefault();
-    });
+    this.#dialog.addEventListener("keydown", (event) => this.#sending && event.key === "Escape" && event.preventDefault());
+    this.#dialog.addEventListener("click", (event) => this.#isBeside(event) && !this.#form?.touched && this.#close());
     // Whatever way it was closed, nothing that was typed stays in the page.
     this.#dialog.addEventListener("close", () => this.#empty());
+    window.addEventListener("pagehide", () => this.#form?.forget());
     // On the way back the browser may show the page just as it was left.
     window.addEventListener("pageshow", (event) => event.persisted && this.#leaving && this.#return());
   }
 
   /** Ask for a provider's credential or consent. `replaces` says that there is one already. */
   open(description, { replaces = false } = {}) {
+    if (this.#dialog.open) return;
     this.#description = description;
     this.#dialog.dataset.provider = description.provider;
     this.#state = "form";
-    this.#dialog.replaceChildren(this.#head(replaces), this.#form(replaces));
+    const form = (this.#form = new ConnectForm(description, replaces));
+    form.element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#connect();
+    });
+    // The Enter key clicks too, but with no finger and no mouse.
+    form.submit.addEventListener("click", ({ detail }) => (this.#byPointer = detail > 0));
+    form.test?.addEventListener("click", () => this.#test());
+    form.cancel.addEventListener("click", () => this.#close());
+    this.#show((replaces ? words.configureTitle : words.connectTitle)(description.title), form.element);
     this.#dialog.showModal();
-    (this.#fields[0]?.input ?? this.#submit).focus();
+    this.#backButton.arm();
+    form.focus();
+  }
+
+  get #sending() {
+    return this.#dialog.dataset.state === "sending";
   }
 
   set #state(state) {
     this.#dialog.dataset.state = state;
   }
 
-  get #name() {
-    return this.#description.title;
+  #isBeside({ target, clientX, clientY }) {
+    const { left, right, top, bottom } = this.#dialog.getBoundingClientRect();
+    return target === this.#dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
+  }
+
+  /** Close it, unless a connect is under way. Says whether it is closed. */
+  #close() {
+    if (!this.#sending) this.#dialog.close();
+    return !this.#dialog.open;
   }
 
   #empty() {
-    for (const field of this.#fields) field.forget();
-    this.#fields = [];
+    this.#form?.forget();
+    this.#form = null;
+    this.#unwatch();
+    clearTimeout(this.#slow);
     this.#dialog.replaceChildren();
-    this.dispatchEvent(new CustomEvent("dialog-closed", { bubbles: true, detail: { provider: this.#description.provider } }));
+    this.#backButton.disarm();
+    this.#tell("dialog-closed");
   }
 
-  #head(replaces) {
-    const title = replaces ? words.configureTitle(this.#name) : words.connectTitle(this.#name);
+  #tell(event, detail = {}) {
+    const { provider } = this.#description;
+    this.dispatchEvent(new CustomEvent(event, { bubbles: true, detail: { provider, ...detail } }));
+  }
+
+  #show(title, body) {
     const close = button(icon("close"), { class: "button plain round", "data-action": "close", "aria-label": words.close });
     close.addEventListener("click", () => this.#close());
-    return element(
-      "div",
-      { class: "dialog-head" },
-      element("img", { src: `/static/marks/${this.#description.provider}.svg`, alt: "", width: 32, height: 32 }),
-      element("h2", { id: "connect-title" }, title),
-      close,
-    );
+    const mark = element("img", { src: `/static/marks/${this.#description.provider}.svg`, alt: "", width: 32, height: 32 });
+    const heading = element("h2", { id: "connect-title", tabindex: "-1" }, title);
+    this.#dialog.replaceChildren(element("div", { class: "dialog-head" }, mark, heading, close), body);
   }
 
-  #form(replaces) {
-    const { fields, byConsent, asksFor, consoleUrl, next } = this.#description;
-    this.#fields = fields.map((rule) => new FormField(rule));
-    this.#problem = element("div", { class: "box bad", role: "alert", tabindex: "-1", "data-problem": "" });
-    this.#problem.hidden = true;
-    this.#submit = element("button", { class: "button first", type: "submit", "data-action": "submit" }, this.#offer);
-    const cancel = button(words.cancel, { "data-action": "cancel" });
-    cancel.addEventListener("click", () => this.#close());
-    const rows = (advanced) => this.#fields.filter(({ rule }) => rule.advanced === advanced).map(({ row }) => row);
-    const rare = rows(true);
-    const found = element("a", { href: consoleUrl, target: "_blank", rel: "noopener noreferrer" }, words.console(this.#name));
-    const explains = element(
-      "div",
-      {},
-      element("p", {}, next, replaces ? ` ${words.replaces}` : ""),
-      byConsent ? element("ul", {}, ...asksFor.map((sentence) => element("li", {}, sentence))) : null,
-      consoleUrl ? found : null,
-    );
-    const form = element(
-      "form",
-      { method: "post", novalidate: true, autocomplete: "off" },
-      this.#problem,
-      ...rows(false),
-      rare.length ? element("details", {}, element("summary", {}, words.advanced), ...rare) : null,
-      element("div", { class: "box info" }, icon("info"), explains),
-      element("div", { class: "dialog-foot" }, cancel, this.#submit),
-    );
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#send();
-    });
-    return form;
-  }
-
-  get #offer() {
-    return this.#description.byConsent ? words.consent : words.submit;
-  }
-
-  async #send() {
-    if (this.#sending) return;
-    const slips = Object.fromEntries(this.#fields.map((field) => [field.rule.name, field.slip]).filter(([, slip]) => slip));
-    this.#problem.hidden = true;
-    if (this.#mark(slips)) return;
-    const values = Object.fromEntries(this.#fields.map((field) => [field.rule.name, field.value]).filter(([, value]) => value));
+  async #connect() {
     const { provider, byConsent } = this.#description;
-    this.#occupy(true);
-    const answer = await (byConsent ? api.startConsent() : api.connect(provider, values)).catch((error) => error);
+    const form = this.#form;
+    const answer = await this.#ask("sending", (values) => {
+      this.#tell("dialog-sending", { sending: true });
+      return byConsent ? api.startConsent() : api.connect(provider, values);
+    });
+    if (!answer) return;
+    const isOpen = form === this.#form;
     // The browser is on its way; until it has left, nothing is to be clicked twice.
-    if (answer.authorizationUrl) return this.#leave(answer.authorizationUrl);
-    this.#occupy(false);
-    // By now the secrets are with the server, or nowhere.
-    const emptied = this.#fields.filter((field) => field.forget());
-    if (answer instanceof Error) this.#fail(answer, emptied);
+    if (answer.authorizationUrl && isOpen) return this.#leave(answer.authorizationUrl);
+    this.#tell("dialog-sending", { provider, sending: false });
+    if (answer.success && !byConsent) this.#tell("integration-connected", { provider });
+    if (!isOpen) return;
+    this.#occupy("form");
+    if (answer instanceof Error) this.#fail(answer);
     else this.#succeed(answer);
+    // By now the secrets are with the server, or nowhere.
+    form.forget({ except: answer.fields });
+  }
+
+  async #test() {
+    const { provider, title } = this.#description;
+    const form = this.#form;
+    const answer = await this.#ask("testing", (values) => api.test(provider, values));
+    // Whoever closed it does not want to know.
+    if (!answer || form !== this.#form) return;
+    this.#occupy("form");
+    if (answer instanceof Error) return this.#fail(answer);
+    const { accepted, account, warnings, error, field = "" } = answer;
+    if (accepted) return form.say("good", "check", line(words.accepted(title, account)), ...known(warnings));
+    // What was refused is of no use any more; everything else stays.
+    if (field) form.forget({ only: field });
+    this.#blame(words.refused(title), { [field]: error });
+  }
+
+  /** Ask the server with what was typed. Nothing when there is no sense in it; a Problem is returned. */
+  async #ask(state, question) {
+    if (this.#dialog.dataset.state !== "form" || !this.#form.check()) return null;
+    this.#unwatch();
+    this.#occupy(state);
+    const answer = await question(this.#form.values).catch((error) => error);
+    clearTimeout(this.#slow);
+    if (answer instanceof Error && !(answer instanceof api.Problem)) throw answer;
+    return answer;
+  }
+
+  #occupy(state) {
+    this.#state = state;
+    this.#form.occupy(state !== "form");
+    this.#form.say(...(state === "form" ? [] : ["busy", "clock", words[state]]));
+    if (state !== "form") this.#slow = setTimeout(() => this.#form?.say("busy", "clock", words.slow), SLOW);
   }
 
   #leave(url) {
@@ -129,68 +163,64 @@ class ConnectDialog extends HTMLElement {
 
   #return() {
     this.#leaving = false;
-    this.#occupy(false);
+    this.#tell("dialog-sending", { sending: false });
+    this.#occupy("form");
   }
 
-  #occupy(sending) {
-    this.#sending = sending;
-    this.#state = sending ? "sending" : "form";
-    this.#submit.textContent = sending ? words.sending : this.#offer;
-    this.#submit.setAttribute("aria-disabled", String(sending));
+  #fail(error) {
+    if (!error.signedOut) return this.#blame(error.message, error.fields, error.requestId);
+    // Who comes next to this machine may be somebody else.
+    this.#form.forget();
+    const way = element("a", { href: "/sign-in", target: "_blank", rel: "noopener" }, page.signInAgain);
+    this.#form.say("bad", "alert", line(page.sessionEnded), line(words.kept), way).focus();
+    this.#unwatch = whenSignedIn((problem) => {
+      if (problem) return this.#fail(problem);
+      this.#form.say("good", "check", line(words.goOn));
+      this.#form.focus();
+    });
   }
 
-  /** Put each sentence beside its field, and the focus on the first. Says whether there was any. */
-  #mark(sentences) {
-    let first = null;
-    for (const field of this.#fields) {
-      const sentence = sentences[field.rule.name] ?? "";
-      field.mend(sentence);
-      if (!sentence) continue;
-      first ??= field.input;
-      field.row.closest("details")?.setAttribute("open", "");
-    }
-    first?.focus();
-    return Boolean(first);
-  }
-
-  #fail(error, emptied) {
-    if (!(error instanceof api.Problem)) throw error;
-    const lines = [element("p", {}, error.signedOut ? page.sessionEnded : error.message)];
-    if (error.signedOut) lines.push(element("a", { href: "/sign-in", target: "_blank", rel: "noopener" }, page.signInAgain));
-    else if (error.requestId) lines.push(element("p", { class: "small" }, words.requestId(error.requestId)));
-    this.#problem.replaceChildren(icon("alert"), element("div", {}, ...lines));
-    this.#problem.hidden = false;
-    if (!this.#mark(error.fields)) this.#problem.focus();
-    for (const field of emptied.filter(({ rule }) => !error.fields[rule.name])) field.mend(words.emptied);
+  /** Say what went wrong: beside the fields, and of what is about none of them, above the buttons. */
+  #blame(sentence, fields, requestId) {
+    const others = Object.entries(fields).filter(([name, said]) => said && !this.#form.has(name));
+    const lines = [sentence, ...others.map(([, said]) => said)].map((each) => line(each));
+    if (requestId) lines.push(element("p", { class: "small" }, words.requestId(requestId)));
+    const said = this.#form.say("bad", "alert", ...lines);
+    if (!this.#form.mark(fields)) said.focus();
   }
 
   #succeed(result) {
     this.#state = "success";
-    const list = element("dl", { class: "facts" });
-    for (const [name, label] of Object.entries(labels).filter(([key]) => result[key])) {
-      list.append(element("dt", {}, label), element("dd", {}, element("code", { "data-result": name }, result[name])));
-    }
+    this.#form = null;
+    const facts = Object.entries(labels).flatMap(([name, label]) => (result[name] ? fact(name, label, result[name]) : []));
     const done = button(words.done, { class: "button first", "data-action": "done", "aria-describedby": "connect-result" });
     done.addEventListener("click", () => this.#close());
-    const warnings = (result.warnings ?? []).map((warning) => element("li", {}, warning));
-    this.#fields = [];
-    this.#dialog.replaceChildren(
-      this.#head(false),
-      element(
-        "div",
-        { class: "dialog-body" },
-        element("div", { class: "box good", id: "connect-result" }, icon("check"), element("div", {}, element("p", {}, words.connectedTitle(this.#name)), list)),
-        warnings.length ? element("div", { class: "box warn" }, icon("info"), element("div", {}, element("p", {}, words.warnings), element("ul", {}, ...warnings))) : null,
-        element("div", { class: "dialog-foot" }, done),
-      ),
+    const warnings = known(result.warnings);
+    // What is to be read, and whoever works with keys, has all the time.
+    const closes = this.#byPointer && !warnings.length && element("closing-note", { role: "status" });
+    if (closes) closes.addEventListener("time-over", () => this.#close());
+    const works = element("div", {}, line(words.works), element("dl", { class: "facts" }, ...facts));
+    const body = element(
+      "div",
+      { class: "dialog-body" },
+      element("div", { class: "box good", id: "connect-result" }, icon("check"), works),
+      warnings.length > 0 && element("div", { class: "box warn" }, icon("info"), element("div", {}, ...warnings)),
+      element("div", { class: "dialog-foot" }, closes, done),
     );
-    done.focus();
-    this.dispatchEvent(new CustomEvent("integration-connected", { bubbles: true, detail: { provider: this.#description.provider } }));
+    this.#show(words.connectedTitle(this.#description.title), body);
+    (closes ? this.#dialog.querySelector("h2") : done).focus();
   }
+}
 
-  #close() {
-    if (!this.#sending) this.#dialog.close();
-  }
+function fact(name, label, value) {
+  const isId = name.endsWith("Id");
+  const shown = isId ? element("copy-code", { label, value, "data-result": name }) : element("code", { "data-result": name }, value);
+  return [element("dt", {}, label), element("dd", {}, shown)];
+}
+
+function known(warnings = []) {
+  if (!warnings.length) return [];
+  return [line(element("strong", {}, words.warnings)), element("ul", {}, ...warnings.map((warning) => element("li", {}, warning)))];
 }
 
 customElements.define("connect-dialog", ConnectDialog);

@@ -1,11 +1,12 @@
-// One field of a form: label, input, help, and what is wrong with it. It knows how to forget a secret.
+// One field of a form: label, input, help, and what is wrong with it.
 
-import { button, element } from "./element.js";
-import { icon } from "./icon.js";
-import { dialog as words } from "./text.js";
+import { element } from "./element.js";
+import { choices as choiceWords, dialog as words } from "./text.js";
 
-// Password managers must neither offer to keep a provider's secret nor fill in one of their own.
+// Password managers must neither offer to keep what is a provider's nor fill in something of their own. A one-time code
+// is what none of them keeps. There is no `name`: should the browser send the form by itself, nothing is in it.
 const PRIVATE = {
+  autocomplete: "off",
   autocapitalize: "off",
   autocorrect: "off",
   spellcheck: "false",
@@ -15,98 +16,77 @@ const PRIVATE = {
   "data-form-type": "other",
 };
 
-// What the server mends by itself is no slip: quotes and white space around a value, `Bearer `, marks in a number.
+// What the server mends by itself is no slip: quotes and white space around a value, `Bearer `.
 const AROUND = /^(?:bearer\s|[\s"'`“”‘’])+|[\s"'`“”‘’]+$/gi;
-const WITHIN = /^whatsapp:|[\s().\/-]/gi;
 
 export class FormField {
   /** `rule` is a field as the server describes it. */
   constructor(rule) {
+    const { name, label, hint, helpUrl } = rule;
     this.rule = rule;
-    this.problem = element("p", { class: "field-problem", id: `${rule.name}-problem`, "data-field-problem": rule.name });
-    this.problem.hidden = true;
     this.input = this.#control();
-    this.row = this.#row();
+    this.said = element("p", { class: "field-problem", id: `${name}-problem`, "data-field-problem": name, hidden: true });
+    this.help = element("p", { class: "help", id: `${name}-help` }, hint);
+    if (helpUrl) {
+      const more = { href: helpUrl, target: "_blank", rel: "noopener noreferrer", "aria-label": words.moreAbout(label) };
+      this.help.append(" ", element("a", more, words.more));
+    }
+    const title = element("label", { for: name }, label);
+    if (!this.needed && !rule.choices.length) title.append(" ", element("span", { class: "quiet" }, `(${words.optional})`));
+    this.head = element("div", { class: "field-head" }, title);
+    this.row = element("div", { class: "field" }, this.head, this.input, this.said, this.help);
     this.input.addEventListener("input", () => this.mend(""));
+  }
+
+  get needed() {
+    return this.rule.required || Boolean(this.rule.way);
   }
 
   get value() {
     return this.input.value.trim();
   }
 
+  /** Whether something was typed that would be lost. */
+  get touched() {
+    return this.input.tagName === "INPUT" && this.input.value !== "";
+  }
+
   /** What is wrong, as far as can be told without the server; empty when nothing is. */
   get slip() {
-    const { required, pattern, label, hint } = this.rule;
-    if (!this.value) return required ? words.missing(label) : "";
-    const whole = pattern && new RegExp(`^(?:${pattern})$`, "u");
-    const value = this.value.replace(AROUND, "");
-    return !whole || whole.test(value) || whole.test(value.replace(WITHIN, "")) ? "" : words.mend(hint);
+    const { pattern, label } = this.rule;
+    if (!this.value) return this.needed ? words.missing(label) : "";
+    const whole = new RegExp(`^(?:${pattern || ".*"})$`, "u");
+    return whole.test(this.value.replace(AROUND, "")) ? "" : words.mend;
   }
 
   /** Show what is wrong; the empty string shows that nothing is. */
   mend(sentence) {
-    this.problem.textContent = sentence;
-    this.problem.hidden = !sentence;
+    this.#say(sentence, "field-problem");
     if (sentence) this.input.setAttribute("aria-invalid", "true");
     else this.input.removeAttribute("aria-invalid");
   }
 
+  /** Show what is good to know here, until something is typed. */
+  note(sentence) {
+    this.mend("");
+    this.#say(sentence, "help");
+  }
+
   /** Take a secret out of the page. Says whether there was one. */
   forget() {
-    if (!this.rule.secret) return false;
-    const had = Boolean(this.input.value);
-    this.input.value = "";
-    this.#conceal();
-    return had;
+    return false;
+  }
+
+  #say(sentence, kind) {
+    this.said.className = kind;
+    this.said.textContent = sentence;
+    this.said.hidden = !sentence;
   }
 
   #control() {
-    const { name, choices, secret, required, placeholder } = this.rule;
-    const shared = {
-      id: name,
-      name,
-      "aria-describedby": `${name}-problem ${name}-help`,
-      "aria-required": required ? "true" : null,
-    };
-    if (choices.length) {
-      const made = choices.map((value) => element("option", { value }, value));
-      return element("select", shared, ...made);
-    }
-    return element("input", {
-      ...shared,
-      ...PRIVATE,
-      type: secret ? "password" : "text",
-      autocomplete: secret ? "new-password" : "off",
-      placeholder: placeholder || null,
-      maxlength: 400,
-    });
-  }
-
-  #row() {
-    const { name, required, secret, choices } = this.rule;
-    const label = element("label", { for: name }, this.rule.label);
-    if (!required && !choices.length) label.append(" ", element("span", { class: "quiet" }, `(${words.optional})`));
-    const control = secret ? element("div", { class: "with-eye" }, this.input, this.#eye()) : this.input;
-    const help = element("p", { class: "help", id: `${name}-help` }, this.rule.hint);
-    return element("div", { class: "field" }, label, control, this.problem, help);
-  }
-
-  #eye() {
-    this.eye = button("", { class: "eye", "data-action": "reveal", "aria-controls": this.rule.name });
-    this.eye.addEventListener("click", () => (this.input.type === "password" ? this.#reveal() : this.#conceal()));
-    this.#conceal();
-    return this.eye;
-  }
-
-  #reveal() {
-    this.input.type = "text";
-    this.eye.replaceChildren(icon("eyeOff"));
-    this.eye.setAttribute("aria-label", words.conceal(this.rule.label));
-  }
-
-  #conceal() {
-    this.input.type = "password";
-    this.eye.replaceChildren(icon("eye"));
-    this.eye.setAttribute("aria-label", words.reveal(this.rule.label));
+    const { name, choices, placeholder } = this.rule;
+    const shared = { id: name, "aria-describedby": `${name}-problem ${name}-help`, "aria-required": this.needed ? "true" : null };
+    if (!choices.length) return element("input", { ...shared, ...PRIVATE, type: "text", placeholder: placeholder || null, maxlength: 400 });
+    return element("select", shared, ...choices.map((value) => element("option", { value }, choiceWords[value] ?? value)));
   }
 }

@@ -1,6 +1,9 @@
 // What the providers' forms ask for: the provider service says it, and it is asked once.
 
 import * as api from "./api.js";
+import { FormField } from "./form-field.js";
+import { PhoneField } from "./phone-field.js";
+import { SecretField } from "./secret-field.js";
 
 let asked = null;
 
@@ -13,4 +16,10 @@ export async function describe(provider) {
     asked = null;
     throw error;
   }
+}
+
+/** The field that a rule of a description asks for. */
+export function fieldFor(rule) {
+  if (rule.secret) return new SecretField(rule);
+  return rule.phoneNumber ? new PhoneField(rule) : new FormField(rule);
 }

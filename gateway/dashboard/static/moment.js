@@ -14,8 +14,25 @@ const STEPS = [
 // The sentences are English, so times are too, in the reader's own variety of it.
 const locale = navigator.languages.find((language) => language.startsWith("en")) ?? "en";
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "narrow" });
+const ahead = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+const figures = new Intl.NumberFormat(locale);
+const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
+const hour = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
 const exact = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "long" });
 
+/** The time of day of a Date. */
+export const clock = (then) => hour.format(then);
+
+/** The day of a Date. */
+export const date = (then) => day.format(then);
+
+/** A number as people write it. */
+export const number = (value) => figures.format(value);
+
+/** In how many days a Date is; one that is over is today. */
+export const untilDay = (then) => ahead.format(Math.max(0, Math.ceil((then - Date.now()) / 86_400_000)), "day");
+
+/** How long ago, in as few letters as it can be said. */
 export function ago(then, now = Date.now()) {
   // A clock that runs a little ahead must not make the past the future.
   let amount = Math.min(0, Math.round((then - now) / 1000));
@@ -25,8 +42,10 @@ export function ago(then, now = Date.now()) {
   }
 }
 
+/** Shows its `datetime` as how long ago it is. Escape takes the exact time away that hover or focus brought. */
 class TimeAgo extends HTMLElement {
   #timer;
+  #close = ({ key }) => key === "Escape" && (this.dataset.closed = "");
 
   connectedCallback() {
     const then = new Date(this.getAttribute("datetime"));
@@ -37,10 +56,17 @@ class TimeAgo extends HTMLElement {
     update();
     this.replaceChildren(time);
     this.#timer = setInterval(update, 15_000);
+    for (const event of ["mouseenter", "focusin"]) this.addEventListener(event, () => this.#open());
   }
 
   disconnectedCallback() {
     clearInterval(this.#timer);
+    document.removeEventListener("keydown", this.#close);
+  }
+
+  #open() {
+    delete this.dataset.closed;
+    document.addEventListener("keydown", this.#close);
   }
 }
 

@@ -1,18 +1,38 @@
 // The sign-in page of the local profile: one button for each demo organisation.
 
 import * as api from "./api.js";
+import { element } from "./element.js";
+import { icon } from "./icon.js";
+import { page as text } from "./text.js";
 
 const problem = document.querySelector("#page-problem");
-document.querySelector("#sandbox-label").hidden = document.body.dataset.providers !== "sandbox";
+const channel = new BroadcastChannel("tenantvault");
+let sending = false;
 
-for (const button of document.querySelectorAll('[data-action="sign-in"]')) {
-  button.addEventListener("click", async () => {
-    try {
-      await api.signIn(button.dataset.org);
-      location.assign("/");
-    } catch (error) {
-      problem.textContent = error.message;
-      problem.hidden = false;
-    }
-  });
+async function signIn({ currentTarget: button }) {
+  if (sending) return;
+  sending = true;
+  const { org } = button.dataset;
+  button.textContent = text.signingIn;
+  problem.hidden = true;
+  try {
+    await api.signIn(org);
+    // Pages of ours whose session has ended.
+    channel.postMessage("signed-in");
+    location.assign("/");
+  } catch (error) {
+    problem.replaceChildren(icon("alert"), element("p", {}, error.message));
+    problem.hidden = false;
+    rest();
+  }
 }
+
+function rest() {
+  sending = false;
+  for (const button of buttons) button.textContent = button.dataset.org;
+}
+
+const buttons = document.querySelectorAll('[data-action="sign-in"]');
+for (const button of buttons) button.addEventListener("click", signIn);
+// On the way back the browser may show the page just as it was left.
+window.addEventListener("pageshow", ({ persisted }) => persisted && rest());

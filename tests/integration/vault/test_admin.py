@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.local.authority import DevelopmentAuthority
 from tenantvault.audit import Broken, Export, check_signature, prove, to_lines
@@ -820,6 +821,52 @@ async def test_the_audit_is_listed_by_provider_and_action(vault: RunningVault, e
     assert [] == await page(vault, eventful, provider=pb.PROVIDER_RESEND)
 
 
+async def test_the_audit_is_listed_by_service_and_by_what_failed(vault: RunningVault, org: str) -> None:
+    await vault.connect(org)
+    record = store_pb.RecordVerificationRequest(
+        org_id=org, provider=pb.PROVIDER_VAPI, version=1, error="Refused.", origin=ADA
+    )
+    await call((await vault.store()).RecordVerification, record)
+    await vault.freeze(org)
+    assert ["org.freeze"] == [event.action for event in await page(vault, org, peer="operator")]
+    assert ["credential.verify"] == [event.action for event in await page(vault, org, failed=True)]
+    assert [] == await page(vault, org, peer="operator", failed=True)
+
+
+async def test_it_is_told_how_often_which_service_was_given_which_credential(
+    vault: RunningVault, eventful: str
+) -> None:
+    newest = access_pb.GetNewestCredentialRequest(org_id=eventful, provider=pb.PROVIDER_TWILIO)
+    await call((await vault.access("provider")).GetNewestCredential, newest)
+    await vault.events_when(eventful, "credential.get_newest", 1)
+    status, began = await vault.status(), datetime.now(UTC)
+    counted = await call(status.CountReads, status_pb.CountReadsRequest(org_id=eventful))
+    assert [
+        ("voice-agent", pb.PROVIDER_VAPI, 2000),
+        ("provider", pb.PROVIDER_TWILIO, 1),
+        ("voice-agent", pb.PROVIDER_TWILIO, 1),
+    ] == [(count.peer, count.provider, count.reads) for count in counted.counts]
+    [last] = await page(vault, eventful, action="credential.get_newest")
+    assert last.occurred_at == counted.counts[1].last_read_at
+    assert timedelta() <= counted.since.ToDatetime(tzinfo=UTC) - (began - timedelta(days=30)) < timedelta(minutes=1)
+    # Only what happened since then.
+    counted = await call(status.CountReads, status_pb.CountReadsRequest(org_id=eventful, since=last.occurred_at))
+    assert [("provider", 1)] == [(count.peer, count.reads) for count in counted.counts]
+    assert last.occurred_at == counted.since
+    later = status_pb.CountReadsRequest(org_id=eventful, since=Timestamp(seconds=253_402_300_799))
+    assert [] == list((await call(status.CountReads, later)).counts)
+
+
+async def test_a_count_of_what_cannot_be_is_refused(vault: RunningVault, org: str) -> None:
+    for request, named in (
+        (status_pb.CountReadsRequest(), "org_id"),
+        (status_pb.CountReadsRequest(org_id="_vault"), "org_id"),
+        (status_pb.CountReadsRequest(org_id=org, since=Timestamp(nanos=-1)), "since"),
+    ):
+        refused = await told(call((await vault.status()).CountReads, request))
+        assert (InvalidRequest, [named]) == (type(refused), list(refused.fields))
+
+
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
@@ -828,6 +875,7 @@ async def test_the_audit_is_listed_by_provider_and_action(vault: RunningVault, e
         ({"before_sequence": -1}, "before_sequence"),
         ({"action": "DROP TABLE"}, "action"),
         ({"provider": 99}, "provider"),
+        ({"peer": "Voice agent"}, "peer"),
     ],
 )
 async def test_a_page_that_cannot_be_is_refused(

@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -486,6 +486,7 @@ async def test_no_context_stays_on_a_connection(database: Database, org: str, ot
             "a consent that comes back twice": (lambda: states.use_oauth_state(state), OAuthStateInvalid),
             "events of two orgs": (lambda: audit.add(both), None),
             "list of events": (lambda: audit.events(org), None),
+            "count of reads": (lambda: audit.reads(org, datetime.now(UTC)), None),
             "export": (exported, None),
             "end of a chain": (lambda: audit.head(org), None),
             "generation": (lambda: audit.generation(org), None),

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ from deploy.local.authority import DevelopmentAuthority
 from services.rpc.middleware import current_call
 from services.rpc.peers import Policy
 from services.rpc.server import ServerConfig
+from services.vault.cache import Counts
 from tenantvault.channel import call
 from tenantvault.errors import (
     CredentialNotFound,
@@ -48,6 +49,8 @@ from tests.integration.vault.conftest import (
     waiting_for_locks,
 )
 from tests.integration.vault.contract import METHODS, bytes_of, everything, filled
+
+ValueT = TypeVar("ValueT")
 
 
 async def resolved(
@@ -617,15 +620,34 @@ class Statements:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.vault: RunningVault
 
     async def watch(self, connection: Any) -> None:
         connection.add_query_logger(self._see)
 
-    async def during(self, awaitable: Any) -> int:
-        before = len(self.seen)
-        with contextlib.suppress(TenantVaultError):
-            await awaitable
-        return len(self.seen) - before
+    async def are(self, number: int, *, during: Awaitable[ValueT]) -> ValueT:
+        """Await something that has to be so many statements; when it is not, tell them, and why they may have been."""
+        began, before, counts = time.monotonic(), len(self.seen), self._counts()
+        try:
+            answer = await during
+        except Exception as error:
+            error.add_note(self._told(began, before, counts))
+            raise
+        made = len(self.seen) - before
+        assert number == made, self._told(began, before, counts)
+        return answer
+
+    def _told(self, began: float, before: int, counts: dict[str, float]) -> str:
+        now, sync = time.monotonic(), self.vault.sync
+        cache = {outcome: number - counts[outcome] for outcome, number in self._counts().items()}
+        return (
+            f"{self.seen[before:]} in {now - began:.2f} s; the cache did {cache};"
+            f" in sync {now - sync.synced_at:.2f} s ago, and for {sync.fresh_until - now:.2f} s;"
+            f" the database is {'away' if sync.away else 'there'}"
+        )
+
+    def _counts(self) -> dict[str, float]:
+        return {name: self.vault.count("tenantvault_cache_reads", name) for name in Counts.__dataclass_fields__}
 
     def _see(self, query: Any) -> None:
         with contextlib.suppress(LookupError):
@@ -634,7 +656,9 @@ class Statements:
 
 
 @pytest.fixture
-async def vault(vault_environ: dict[str, str], authority: DevelopmentAuthority) -> AsyncIterator[RunningVault]:
+async def vault(
+    vault_environ: dict[str, str], authority: DevelopmentAuthority, statements: Statements
+) -> AsyncIterator[RunningVault]:
     """It hears of changes, without which it serves nothing from memory, however slow the machine is."""
     async with running_vault({**vault_environ, "TENANTVAULT_RECONCILE_SECONDS": "60"}, authority) as running:
         watch = (await running.access()).WatchChanges(access_pb.WatchChangesRequest(), timeout=60)
@@ -642,12 +666,15 @@ async def vault(vault_environ: dict[str, str], authority: DevelopmentAuthority) 
             if told.HasField("heartbeat"):
                 break
         watch.cancel()
+        statements.vault = running
         yield running
 
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
-    """To be asked for before the vault is."""
+    with pytest.raises(LookupError):
+        # One that another test left behind would have what is done in the background counted too.
+        current_call()
     statements = Statements()
     create_pool: Any = asyncpg.create_pool
     monkeypatch.setattr(
@@ -683,9 +710,9 @@ async def test_a_get_that_is_not_in_memory_is_one_statement_and_the_next_none(
     statements: Statements, vault: RunningVault, org: str
 ) -> None:
     await vault.connect(org, resource := assistant())
-    assert 1 == await statements.during(vault.get(org))
-    assert 0 == await statements.during(vault.get(org))
-    assert 0 == await statements.during(batch(vault, (org, pb.PROVIDER_VAPI)))
+    await statements.are(1, during=vault.get(org))
+    await statements.are(0, during=vault.get(org))
+    await statements.are(0, during=batch(vault, (org, pb.PROVIDER_VAPI)))
     assert (await vault.get(org)).resources == [resource]
 
 
@@ -695,22 +722,22 @@ async def test_a_resolve_that_is_not_in_memory_is_one_statement_and_whatever_it_
     resource = assistant()
     await vault.connect(org, resource)
     await vault.connect(org, credential=TWILIO)
-    assert 1 == await statements.during(resolved(vault, resource, pb.PROVIDER_TWILIO))
-    assert 0 == await statements.during(resolved(vault, resource, pb.PROVIDER_TWILIO))
-    assert 0 == await statements.during(owner(vault, resource))
-    assert 0 == await statements.during(vault.get(org, pb.PROVIDER_TWILIO))
+    await statements.are(1, during=resolved(vault, resource, pb.PROVIDER_TWILIO))
+    await statements.are(0, during=resolved(vault, resource, pb.PROVIDER_TWILIO))
+    await statements.are(0, during=owner(vault, resource))
+    await statements.are(0, during=vault.get(org, pb.PROVIDER_TWILIO))
     # The directory knows the org by now; of its other credential nothing was read yet.
-    assert 1 == await statements.during(resolved(vault, resource))
-    assert 0 == await statements.during(resolved(vault, resource))
+    await statements.are(1, during=resolved(vault, resource))
+    await statements.are(0, during=resolved(vault, resource))
 
 
 async def test_an_owner_that_is_not_in_memory_is_one_statement_and_the_next_none(
     statements: Statements, vault: RunningVault, org: str
 ) -> None:
     await vault.connect(org, resource := assistant())
-    assert 1 == await statements.during(owner(vault, resource))
-    assert 0 == await statements.during(owner(vault, resource))
-    assert 0 == await statements.during(batch_of_owners(vault, resource))
+    await statements.are(1, during=owner(vault, resource))
+    await statements.are(0, during=owner(vault, resource))
+    await statements.are(0, during=batch_of_owners(vault, resource))
 
 
 async def test_a_thousand_credentials_that_are_not_in_memory_are_one_statement_and_the_next_time_none(
@@ -720,8 +747,8 @@ async def test_a_thousand_credentials_that_are_not_in_memory_are_one_statement_a
     await asyncio.gather(*(vault.connect(of) for of in there))
     missing = [f"{org}-x{number}" for number in range(992)]
     keys = [(of, pb.PROVIDER_VAPI) for of in (*there, *missing)]
-    assert 1 == await statements.during(batch(vault, *keys))
-    assert 0 == await statements.during(batch(vault, *keys[:8] * 125))
+    await statements.are(1, during=batch(vault, *keys))
+    await statements.are(0, during=batch(vault, *keys[:8] * 125))
 
 
 async def test_a_thousand_owners_that_are_not_in_memory_are_one_statement_and_the_next_time_none(
@@ -729,14 +756,15 @@ async def test_a_thousand_owners_that_are_not_in_memory_are_one_statement_and_th
 ) -> None:
     there = [assistant() for _ in range(100)]
     await vault.connect(org, *there)
-    assert 1 == await statements.during(batch_of_owners(vault, *there, *(assistant() for _ in range(900))))
-    assert 0 == await statements.during(batch_of_owners(vault, *there * 10))
+    await statements.are(1, during=batch_of_owners(vault, *there, *(assistant() for _ in range(900))))
+    await statements.are(0, during=batch_of_owners(vault, *there * 10))
 
 
 async def test_what_is_not_there_is_not_asked_for_again_at_once(
     statements: Statements, vault: RunningVault, org: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [1, 0] == [await statements.during(vault.get(org)) for _ in range(2)]
+    for number in (1, 0):
+        assert isinstance(await statements.are(number, during=told(vault.get(org))), CredentialNotFound)
     # And it is there as soon as it is connected.
     await vault.connect(org)
     assert (await vault.get(org)).credential == VAPI
@@ -753,8 +781,8 @@ async def test_who_wants_no_stale_answer_at_all_is_given_what_the_database_says(
         kind=resource.kind, resource_id=resource.resource_id, provider=pb.PROVIDER_VAPI, max_staleness=Duration()
     )
     for _ in range(2):
-        assert 1 == await statements.during(call(access.GetCredential, get))
-        assert 1 == await statements.during(call(access.ResolveCredential, resolve))
+        await statements.are(1, during=call(access.GetCredential, get))
+        await statements.are(1, during=call(access.ResolveCredential, resolve))
     get.max_staleness.CopyFrom(Duration(seconds=-1))
     assert "max_staleness" in (await told(call(access.GetCredential, get))).fields
 
@@ -763,7 +791,7 @@ async def test_a_hundred_reads_at_once_of_what_is_not_in_memory_are_one_statemen
     statements: Statements, vault: RunningVault, org: str
 ) -> None:
     await vault.connect(org)
-    assert 1 == await statements.during(asyncio.gather(*(vault.get(org) for _ in range(100))))
+    await statements.are(1, during=asyncio.gather(*(vault.get(org) for _ in range(100))))
 
 
 async def test_whatever_cannot_be_resolved_answers_alike_after_the_same_work(
@@ -783,14 +811,13 @@ async def test_whatever_cannot_be_resolved_answers_alike_after_the_same_work(
             pb.PROVIDER_VAPI,
         ),
     }
-    answers, work = set(), set()
+    answers = set()
     for resource, provider in asked.values():
-        work.add(await statements.during(resolved(vault, resource, provider)))
+        await statements.are(1, during=told(resolved(vault, resource, provider)))
         # Once more, from memory.
         error = await told(resolved(vault, resource, provider))
         answers.add((type(error), error.message, str(error.fields), error.retry_after))
     assert {(ResourceNotFound, ResourceNotFound.sentence, "{}", None)} == answers
-    assert {1} == work
 
 
 async def test_each_key_of_a_batch_has_its_own_outcome_in_its_place(
@@ -932,6 +959,11 @@ async def test_globex_sees_nothing_of_acme_on_any_method(vault: RunningVault, or
     assert other_org == (await resolved(vault, theirs, pb.PROVIDER_TWILIO)).org_id
     assert [(1, 2)] == [(shown.version, shown.latest_version) for shown in await listed(vault, org)]
     assert (await vault.get(org)).credential == VAPI
+    await vault.events_when(org, "credential.get", 1)
+    await vault.events_when(other_org, "credential.resolve", 1)
+    for of, whose in ((org, pb.PROVIDER_VAPI), (other_org, pb.PROVIDER_TWILIO)):
+        counted = await call((await vault.status()).CountReads, status_pb.CountReadsRequest(org_id=of))
+        assert [(whose, 1)] == [(count.provider, count.reads) for count in counted.counts]
 
 
 async def test_whatever_globex_asks_and_whoever_asks_for_it_acme_is_in_no_answer_and_as_it_was(

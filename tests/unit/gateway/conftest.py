@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from gateway import logs
+from gateway.changes import Changes
 from gateway.metrics import Metrics
 from tests.unit.gateway.fakes import ORIGIN, FakeHealth, FakeServices, Gateway, MakeGateway, make_app
 
@@ -17,11 +18,12 @@ async def make_gateway() -> AsyncIterator[MakeGateway]:
 
     async def make(**settings: Any) -> Gateway:
         services, health, metrics = FakeServices(), {"vault": FakeHealth(), "provider": FakeHealth()}, Metrics()
-        app = make_app(services, health, metrics, **settings)
+        changes = Changes(services, **settings.pop("bounds", {}))
+        app = make_app(services, health, metrics, changes=changes, **settings)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         client = httpx.AsyncClient(transport=transport, base_url=settings.get("public_url", ORIGIN))
         clients.append(client)
-        return Gateway(app, services, health, client)
+        return Gateway(app, services, health, client, changes)
 
     yield make
     for client in clients:

@@ -1,8 +1,10 @@
 """A gateway in memory: the real application, with its two services played by objects."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,9 +14,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from starlette.applications import Starlette
 
+from gateway.activity import MOST_ROWS, Activity
 from gateway.app import build
 from gateway.authentication import Authenticator
+from gateway.changes import Changes
 from gateway.consent import GoogleConsent
+from gateway.events import Events
 from gateway.health import Health
 from gateway.integrations import Integrations
 from gateway.keys import Keys, SharedSecret
@@ -24,7 +29,9 @@ from gateway.pages import Pages
 from gateway.session import Sessions
 from gateway.tokens import BearerTokens
 from tenantvault.errors import CredentialNotFound, InvalidCredentials, OAuthStateInvalid
+from tenantvault.messages import PROVIDER_OF
 from tenantvault.secret import Secret
+from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import integration_service_pb2 as provider_pb
 from tenantvault.v1 import status_service_pb2 as status_pb
@@ -45,7 +52,8 @@ TWILIO = {"accountSid": "AC" + "0a" * 16, "authToken": "9f" * 16, "phoneNumber":
 class FakeServices:
     """The vault's and the provider service's part: keeps integrations by org, and what it was asked.
 
-    `began` is the session in which each state of a consent began.
+    `began` is the session in which each state of a consent began. `watches` has a queue for each watch that was begun:
+    None ends it, an error breaks it. `watching` is how many are under way, and `unwatched` is set while there is none.
     """
 
     integrations: dict[tuple[str, int], pb.Integration] = field(default_factory=dict)
@@ -56,6 +64,47 @@ class FakeServices:
     warnings: tuple[str, ...] = ()
     unreleased: tuple[str, ...] = ()
     began: dict[str, tuple[str, str]] = field(default_factory=dict)
+    events: list[status_pb.AuditEvent] = field(default_factory=list)
+    counts: list[status_pb.ReadCount] = field(default_factory=list)
+    watches: "asyncio.Queue[asyncio.Queue[access_pb.WatchChangesResponse | Exception | None]]" = field(
+        default_factory=asyncio.Queue
+    )
+    watching: int = 0
+    unwatched: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ListAuditEvents(self, request: Any, **how: Any) -> status_pb.ListAuditEventsResponse:  # noqa: N802
+        self._ask(request, how)
+        found = [
+            event
+            for event in sorted(self.events, key=lambda event: -event.sequence)
+            if event.org_id == request.org_id
+            and (not request.before_sequence or event.sequence < request.before_sequence)
+            and (not request.provider or event.provider == PROVIDER_OF[request.provider])
+            and request.action in ("", event.action)
+            and request.peer in ("", event.peer)
+            and not (request.failed and event.outcome == "ok")
+        ]
+        return status_pb.ListAuditEventsResponse(events=found[: request.page_size])
+
+    async def CountReads(self, request: Any, **how: Any) -> status_pb.CountReadsResponse:  # noqa: N802
+        self._ask(request, how)
+        return status_pb.CountReadsResponse(counts=self.counts, since=request.since)
+
+    async def WatchChanges(self, request: Any, **how: Any) -> AsyncIterator[access_pb.WatchChangesResponse]:  # noqa: N802
+        told: asyncio.Queue[access_pb.WatchChangesResponse | Exception | None] = asyncio.Queue()
+        self.metadata.append(how)
+        self.watching += 1
+        self.unwatched.clear()
+        self.watches.put_nowait(told)
+        try:
+            while (message := await told.get()) is not None:
+                if isinstance(message, Exception):
+                    raise message
+                yield message
+        finally:
+            self.watching -= 1
+            if not self.watching:
+                self.unwatched.set()
 
     async def ListIntegrations(self, request: Any, **how: Any) -> status_pb.ListIntegrationsResponse:  # noqa: N802
         self._ask(request, how)
@@ -197,6 +246,23 @@ def connected_account(provider: "pb.Provider.ValueType", account: str) -> pb.Int
     )
 
 
+def event(sequence: int, **changes: Any) -> status_pb.AuditEvent:
+    """Something that happened to acme."""
+    made: dict[str, Any] = {
+        "event_id": f"00000000-0000-4000-8000-{sequence:012}",
+        "org_id": "acme",
+        "sequence": sequence,
+        "occurred_at": VERIFIED,
+        "peer": "voice-agent",
+        "action": "credential.get",
+        "provider": "vapi",
+        "version": 1,
+        "outcome": "ok",
+        "request_id": f"request-{sequence:04}",
+    }
+    return status_pb.AuditEvent(**(made | changes))
+
+
 def _described(name: str, **fields: Any) -> provider_pb.FieldDescription:
     return provider_pb.FieldDescription(name=name, **({"label": name.replace("_", " "), "hint": "A hint."} | fields))
 
@@ -276,6 +342,7 @@ class Gateway:
     services: FakeServices
     health: dict[str, FakeHealth]
     client: httpx.AsyncClient
+    changes: Changes
 
     async def sign_in(self, **changes: Any) -> None:
         answer = await self.client.post("/session", headers=bearer(**changes))
@@ -292,6 +359,9 @@ def make_app(
     local: bool = False,
     sandbox: bool = False,
     demo_orgs: tuple[str, ...] = (),
+    most_rows: int = MOST_ROWS,
+    changes: Changes | None = None,
+    stream: Mapping[str, Any] = MappingProxyType({}),
 ) -> Starlette:
     url = urlsplit(public_url)
     authenticator = Authenticator(
@@ -305,6 +375,8 @@ def make_app(
     return build(
         authenticator=authenticator,
         overview=Overview(vault=services, provider=services),
+        activity=Activity(vault=services, most_rows=most_rows),
+        events=Events(changes=changes or Changes(services), authenticator=authenticator, metrics=metrics, **stream),
         integrations=Integrations(provider=services),
         google_consent=GoogleConsent(provider=services),
         pages=Pages(authenticator=authenticator, demo_orgs=demo_orgs, sandbox=sandbox),

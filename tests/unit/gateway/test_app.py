@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from tenantvault.errors import InvalidCredentials
 from tests.unit.gateway.fakes import OWN_PAGE, TWILIO, VAPI, Gateway, MakeGateway, bearer
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/sign-in", "/oauth/google-calendar"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/sign-in", "/oauth/google-calendar", "/openapi.json"}
 
 
 def every_route(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -29,17 +29,22 @@ async def test_every_route_but_the_public_ones_needs_authentication(gateway: Gat
             continue
         walked.add(path)
         answer = await gateway.client.request(method, path.replace("{provider}", "vapi"), headers=OWN_PAGE)
-        if path == "/":
+        if path in ("/", "/activity"):
             assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
         else:
             assert answer.status_code == 401, (method, path)
     assert {
         "/",
+        "/activity",
         "/session",
         "/api/integrations/status",
         "/api/integrations/{provider}",
         "/api/integrations/{provider}/verify",
         "/api/integrations/providers",
+        "/api/integrations/audit",
+        "/api/integrations/audit.csv",
+        "/api/integrations/access",
+        "/api/integrations/events",
         "/api/integrations/{provider}/test",
         "/api/integrations/{provider}/reconnect",
         "/api/integrations/{provider}/rotate",
@@ -65,6 +70,10 @@ async def test_an_address_below_api_that_does_not_exist_needs_authentication_too
         ("GET", "/api/integrations/vapi", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/api/integrations/status", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/api/integrations/providers", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/api/integrations/audit", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/api/integrations/audit.csv", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/api/integrations/access", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/api/integrations/events", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/api/auth/google-calendar/start", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/oauth/google-calendar", 405, "METHOD_NOT_ALLOWED"),
         ("DELETE", "/healthz", 405, "METHOD_NOT_ALLOWED"),

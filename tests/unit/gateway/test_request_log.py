@@ -92,7 +92,28 @@ async def test_requests_are_counted_by_template_method_and_status(gateway: Gatew
     assert "made/up" not in text
 
 
-async def run(app: Any, log_to: RequestLog | None = None) -> list[Message]:
+async def test_how_long_somebody_listens_is_logged_and_is_no_latency(log: io.StringIO) -> None:
+    metrics = Metrics()
+
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    times = iter([100.0, 100.5, 700.0])
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await RequestLog(listen, metrics=metrics, clock=lambda: next(times))(scope, nothing, nothing)
+    (line,) = requests_in(log)
+    assert line["ms"] == 600000
+    assert (
+        metrics.registry.get_sample_value("tenantvault_http_seconds_sum", {"route": "unmatched", "method": "GET"})
+        == 0.5
+    )
+
+
+async def run(app: Any) -> list[Message]:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

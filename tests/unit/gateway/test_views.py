@@ -113,12 +113,16 @@ def test_a_description_is_whole_and_its_names_are_those_of_the_interface() -> No
                     "helpUrl": "https://x.example",
                     "choices": ["a", "b"],
                     "advanced": False,
+                    "way": "",
+                    "madeUp": False,
+                    "phoneNumber": False,
                 }
             ],
             "consoleUrl": "",
             "next": "",
             "byConsent": False,
             "asksFor": [],
+            "neverAsksFor": [],
             "available": False,
         }
     ]

@@ -10,6 +10,8 @@
 """
 
 from tenantvault import errors
+from tenantvault._batches import Batch
+from tenantvault._cache_settings import CacheSettings, CacheStatistics
 from tenantvault.async_client import AsyncClient
 from tenantvault.channel import DEFAULT_DEADLINE
 from tenantvault.client import Client
@@ -36,6 +38,9 @@ __all__ = [
     "DEFAULT_DEADLINE",
     "ActiveCredential",
     "AsyncClient",
+    "Batch",
+    "CacheSettings",
+    "CacheStatistics",
     "Client",
     "Credential",
     "ElevenLabsCredential",

@@ -3,12 +3,15 @@
 import math
 import operator
 import re
-from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
 
-import grpc
+from google.protobuf.duration_pb2 import Duration
 
-from tenantvault._status import FailedCall, from_status
+from tenantvault._cache import Key
+from tenantvault._failures import bad
+from tenantvault._methods import GET, RESOLVE_CREDENTIAL, RESOLVE_ORG
 from tenantvault.credentials import (
     ActiveCredential,
     Credential,
@@ -21,23 +24,18 @@ from tenantvault.credentials import (
     TwilioCredential,
     VapiCredential,
 )
-from tenantvault.errors import DeadlineExceeded, InternalError, InvalidRequest, TenantVaultError
-from tenantvault.messages import KIND_NUMBER, PROVIDER_NUMBER, active_from_message
+from tenantvault.errors import InternalError, InvalidRequest
+from tenantvault.messages import KIND_NUMBER, KIND_OF, PROVIDER_NUMBER, PROVIDER_OF, active_from_message
 from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory
 
-Service: TypeAlias = Literal["vault", "provider service"]
-"""Whom a client calls, as its sentences name it."""
-
-WAIT_FOR_READY: Final = True
-"""Calls wait for a channel that is connecting, within their deadline, so that a restart of a service costs its callers
-time and no error. They may: nothing of a call was sent before the channel was ready.
-"""
+AnswerT = TypeVar("AnswerT")
 
 _ORG_ID: Final = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_RESOURCE_BYTES: Final = 256
 _MAX_VERSION: Final = 2**63 - 1
+_MAX_STALENESS: Final = 10**9
 _CREDENTIAL_OF: Final[Mapping[Provider, type[Credential]]] = {
     Provider.VAPI: VapiCredential,
     Provider.TWILIO: TwilioCredential,
@@ -47,11 +45,58 @@ _CREDENTIAL_OF: Final[Mapping[Provider, type[Credential]]] = {
 }
 
 
-def get_request(org_id: str, provider: Provider, *, include_previous: bool) -> access.GetCredentialRequest:
-    """The request of `get`; InvalidRequest names a bad argument."""
-    return access.GetCredentialRequest(
-        org_id=_org_id(org_id), provider=_provider(provider), include_previous=bool(include_previous)
+@dataclass(frozen=True, slots=True)
+class Read(Generic[AnswerT]):
+    """A read: the call, what its answer is remembered under, and what it is made into."""
+
+    method: str
+    request: Any
+    key: Key
+    answer: Callable[[Any], AnswerT]
+
+
+def get_read(
+    org_id: str, provider: Provider, *, include_previous: bool, max_staleness: float | None
+) -> Read[ActiveCredential[Credential]]:
+    """The read of `get`; InvalidRequest names a bad argument."""
+    request = access.GetCredentialRequest(
+        org_id=org_of(org_id),
+        provider=provider_number(provider),
+        include_previous=bool(include_previous),
+        max_staleness=staleness(max_staleness),
     )
+    # The arguments as they came may be something else that equals them.
+    key = (request.org_id, PROVIDER_OF[request.provider], request.include_previous)
+    return Read(GET, request, key, lambda response: opened(response.credential, request.provider, request.org_id))
+
+
+def resolve_credential_read(
+    kind: ResourceKind, resource_id: str, provider: Provider, *, include_previous: bool, max_staleness: float | None
+) -> Read[ActiveCredential[Credential]]:
+    """The read of `resolve_credential`; InvalidRequest names a bad argument."""
+    request = access.ResolveCredentialRequest(
+        kind=kind_number(kind),
+        resource_id=resource_of(resource_id),
+        provider=provider_number(provider),
+        include_previous=bool(include_previous),
+        max_staleness=staleness(max_staleness),
+    )
+    key = (KIND_OF[request.kind], request.resource_id, PROVIDER_OF[request.provider], request.include_previous)
+    return Read(RESOLVE_CREDENTIAL, request, key, lambda response: opened(response.credential, request.provider))
+
+
+def resolve_org_read(kind: ResourceKind, resource_id: str) -> Read[ResolvedOrg]:
+    """The read of `resolve_org`; InvalidRequest names a bad argument."""
+    request = directory.ResolveOrgRequest(kind=kind_number(kind), resource_id=resource_of(resource_id))
+    return Read(RESOLVE_ORG, request, (KIND_OF[request.kind], request.resource_id), resolved)
+
+
+def current(read: Read[AnswerT]) -> Read[AnswerT]:
+    """The same read, for what is stored now, and nothing that was current a moment before."""
+    request = type(read.request)()
+    request.CopyFrom(read.request)
+    request.max_staleness.CopyFrom(Duration())
+    return replace(read, request=request)
 
 
 def failure_report(org_id: str, provider: Provider, version: int) -> access.ReportFailureRequest:
@@ -62,47 +107,18 @@ def failure_report(org_id: str, provider: Provider, version: int) -> access.Repo
         number = 0
     if not 0 < number <= _MAX_VERSION:
         raise bad("version", "Give the version of the credential that was refused, 1 or more.")
-    return access.ReportFailureRequest(org_id=_org_id(org_id), provider=_provider(provider), version=number)
-
-
-def resolve_org_request(kind: ResourceKind, resource_id: str) -> directory.ResolveOrgRequest:
-    """The request of `resolve_org`; InvalidRequest names a bad argument."""
-    return directory.ResolveOrgRequest(kind=_kind(kind), resource_id=_resource_id(resource_id))
-
-
-def resolve_credential_request(
-    kind: ResourceKind, resource_id: str, provider: Provider, *, include_previous: bool
-) -> access.ResolveCredentialRequest:
-    """The request of `resolve_credential`; InvalidRequest names a bad argument."""
-    return access.ResolveCredentialRequest(
-        kind=_kind(kind),
-        resource_id=_resource_id(resource_id),
-        provider=_provider(provider),
-        include_previous=bool(include_previous),
-    )
-
-
-def seconds(deadline: float) -> float:
-    """The deadline itself; InvalidRequest when it is none."""
-    try:
-        if 0 < deadline < math.inf:
-            return deadline
-    except TypeError:
-        pass
-    raise bad("deadline", "Give seconds, more than zero.")
+    return access.ReportFailureRequest(org_id=org_of(org_id), provider=provider_number(provider), version=number)
 
 
 def opened(
-    message: pb.ActiveCredential, request: access.GetCredentialRequest | access.ResolveCredentialRequest
+    message: pb.ActiveCredential, provider: "pb.Provider.ValueType", org_id: str | None = None
 ) -> ActiveCredential[Credential]:
-    """The credential in an answer.
+    """The credential in an answer about a provider, and an org where one was named.
 
     Raises:
-        InternalError: the answer is not one to this request, or not one that this version understands.
+        InternalError: the answer is about another, or not one that this version understands.
     """
-    if message.provider != request.provider or (
-        isinstance(request, access.GetCredentialRequest) and message.org_id != request.org_id
-    ):
+    if message.provider != provider or org_id not in {None, message.org_id}:
         raise InternalError(
             "The vault answered for another org or provider. Nothing was handed out: tell the operator."
         )
@@ -120,44 +136,35 @@ def opened(
 
 def resolved(message: directory.ResolveOrgResponse) -> ResolvedOrg:
     """The org in an answer."""
-    return ResolvedOrg(message.org_id, message.role)
+    return ResolvedOrg(message.org_id, message.role, message.generation, served_stale=message.served_stale)
 
 
-def failure(call: FailedCall, *, closed: bool, service: Service = "vault") -> TenantVaultError:
-    """The error that a failed call stands for. `closed` says whether the client was closed under it."""
-    if closed and call.code() is grpc.StatusCode.CANCELLED:
-        return client_closed()
-    error = from_status(call)
-    if isinstance(error, DeadlineExceeded) and error.message == DeadlineExceeded.sentence:
-        # The transport's own: while it waits for a connection it does not tell what keeps it from one.
-        return no_answer(service)
-    return error
+def seconds(deadline: float) -> float:
+    """The deadline itself; InvalidRequest when it is none."""
+    try:
+        if 0 < deadline < math.inf:
+            return deadline
+    except TypeError:
+        pass
+    raise bad("deadline", "Give seconds, more than zero.")
 
 
-def no_answer(service: Service) -> DeadlineExceeded:
-    """What a call raises that got no answer in time."""
-    return DeadlineExceeded(
-        f"The {service} did not answer within the deadline: it is slow, or cannot be reached with this address and "
-        "these certificates."
-    )
+def staleness(max_staleness: float | None) -> Duration | None:
+    """How old an answer may be, as the contract has it; InvalidRequest when it is no number of seconds."""
+    if max_staleness is None:
+        return None
+    try:
+        if 0 <= max_staleness < math.inf:
+            return Duration(
+                seconds=int(min(max_staleness, _MAX_STALENESS)), nanos=int(max_staleness % 1 * 1_000_000_000)
+            )
+    except TypeError:
+        pass
+    raise bad("max_staleness", "Give seconds, zero or more.")
 
 
-def client_closed() -> InvalidRequest:
-    """What a call on a closed client raises."""
-    return InvalidRequest("This client is closed: open a new one.")
-
-
-def bad(field: str, what: str) -> InvalidRequest:
-    """What a call raises that was given a bad argument, and what to give instead."""
-    return InvalidRequest(f"{field}: {what}", fields={field: what})
-
-
-def _is_of_its_provider(active: ActiveCredential[Credential]) -> bool:
-    kind = _CREDENTIAL_OF[active.provider]
-    return type(active.credential) is kind and (active.previous is None or type(active.previous.credential) is kind)
-
-
-def _org_id(org_id: str) -> str:
+def org_of(org_id: str) -> str:
+    """The org id itself; InvalidRequest when it is none."""
     try:
         if _ORG_ID.fullmatch(org_id):
             return org_id
@@ -166,24 +173,32 @@ def _org_id(org_id: str) -> str:
     raise bad("org_id", "Give lower-case letters, digits, - and _, at most 63, a letter or digit first.")
 
 
-def _provider(provider: Provider) -> "pb.Provider.ValueType":
+def provider_number(provider: Provider) -> "pb.Provider.ValueType":
+    """The contract's number of a provider; InvalidRequest when it is none."""
     try:
         return PROVIDER_NUMBER[provider]
     except (KeyError, TypeError):
         raise bad("provider", f"Give one of {', '.join(Provider)}.") from None
 
 
-def _kind(kind: ResourceKind) -> "pb.ResourceKind.ValueType":
+def kind_number(kind: ResourceKind) -> "pb.ResourceKind.ValueType":
+    """The contract's number of a kind of resource; InvalidRequest when it is none."""
     try:
         return KIND_NUMBER[kind]
     except (KeyError, TypeError):
         raise bad("kind", f"Give one of {', '.join(ResourceKind)}.") from None
 
 
-def _resource_id(resource_id: str) -> str:
+def resource_of(resource_id: str) -> str:
+    """The identifier itself; InvalidRequest when it is none."""
     try:
         if 0 < len(resource_id.encode()) <= _MAX_RESOURCE_BYTES:
             return resource_id
     except (AttributeError, UnicodeEncodeError):
         pass
     raise bad("resource_id", f"Give the provider's identifier, at most {_MAX_RESOURCE_BYTES} bytes.")
+
+
+def _is_of_its_provider(active: ActiveCredential[Credential]) -> bool:
+    kind = _CREDENTIAL_OF[active.provider]
+    return type(active.credential) is kind and (active.previous is None or type(active.previous.credential) is kind)

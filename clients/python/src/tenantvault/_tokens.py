@@ -6,10 +6,9 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from tenantvault._reads import Service, bad, no_answer
+from tenantvault._failures import Service, bad, no_answer
 from tenantvault.credentials import ActiveCredential, GoogleCalendarCredential
-from tenantvault.errors import InvalidRequest, ProviderUnknownAnswer, TenantVaultError
-from tenantvault.v1 import access_service_pb2 as access
+from tenantvault.errors import InvalidRequest, ProviderUnknownAnswer
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import integration_service_pb2 as integration
 
@@ -53,23 +52,11 @@ def lasts(found: ActiveCredential[GoogleCalendarCredential], needed: timedelta, 
     return found.credential.expires_at - now >= needed
 
 
-def current(request: access.GetCredentialRequest) -> access.GetCredentialRequest:
-    """The same request, for what is stored now, and nothing that was current a moment before."""
-    fresh = access.GetCredentialRequest(max_staleness=Duration())
-    fresh.MergeFrom(request)
-    return fresh
-
-
 def refresh_request(org_id: str) -> integration.RefreshAccessTokenRequest:
     """The request for a Google access token that is good for every caller, however long it needs it."""
     return integration.RefreshAccessTokenRequest(
         org_id=org_id, provider=pb.PROVIDER_GOOGLE_CALENDAR, min_life=Duration(seconds=_LONGEST_MIN_LIFE)
     )
-
-
-def copied(error: TenantVaultError) -> TenantVaultError:
-    """The same error once more: each of several callers raises its own."""
-    return type(error)(error.message, fields=error.fields, retry_after=error.retry_after)
 
 
 def nobody_to_refresh() -> InvalidRequest:

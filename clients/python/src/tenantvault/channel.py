@@ -1,11 +1,13 @@
 """Channels to TenantVault's services: mutual TLS, deadlines, errors as classes."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, cast
 
 import grpc
 import grpc.aio
 
+from tenantvault._methods import READS
 from tenantvault._status import FailedCall, from_status
 from tenantvault.errors import TenantVaultError
 from tenantvault.tls import TlsFiles
@@ -32,22 +34,64 @@ OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.max_reconnect_backoff_ms", 3_000),
     # In spite of its name: how long a connection, TLS included, may take to be made.
     ("grpc.min_reconnect_backoff_ms", 5_000),
-    # Retries belong to the caller, who knows what may be repeated.
-    ("grpc.enable_retries", 0),
 )
 """The channel options of every client of ours."""
 
 ResponseT = TypeVar("ResponseT")
 
 
-def open_channel(target: str, tls: TlsFiles) -> grpc.aio.Channel:
-    """An asyncio channel to `host:port`. It connects when it is first used and reconnects by itself."""
-    return grpc.aio.secure_channel(target, tls.channel_credentials(), options=OPTIONS)
+def open_channel(
+    target: str, tls: TlsFiles, *, own_connection: bool = False, retries: bool = False
+) -> grpc.aio.Channel:
+    """An asyncio channel to `host:port`. It connects when it is first used and reconnects by itself.
+
+    Channels of one process to one target share a connection, but for one that has its `own_connection`. With `retries`,
+    a read that the server was unavailable for is made again, within its deadline and a budget.
+    """
+    options = _options(own_connection=own_connection, retries=retries)
+    return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)
 
 
-def open_blocking_channel(target: str, tls: TlsFiles) -> grpc.Channel:
+def open_blocking_channel(
+    target: str, tls: TlsFiles, *, own_connection: bool = False, retries: bool = False
+) -> grpc.Channel:
     """The same for threads."""
-    return grpc.secure_channel(target, tls.channel_credentials(), options=OPTIONS)
+    options = _options(own_connection=own_connection, retries=retries)
+    return grpc.secure_channel(target, tls.channel_credentials(), options=options)
+
+
+def _options(*, own_connection: bool, retries: bool) -> tuple[tuple[str, int | str], ...]:
+    return (
+        *OPTIONS,
+        ("grpc.use_local_subchannel_pool", int(own_connection)),
+        # What may be repeated is said below and nowhere else.
+        ("grpc.enable_retries", int(retries)),
+        ("grpc.service_config_disable_resolution", 1),
+        *((("grpc.service_config", service_config()),) if retries else ()),
+    )
+
+
+def service_config() -> str:
+    """What gRPC makes again, and how often: reads that failed with UNAVAILABLE, as long as the budget lasts.
+
+    A failure costs one token and an answer brings a tenth; below half of them nothing is made again. A server that says
+    when to come again, or never (`grpc-retry-pushback-ms`), is heeded.
+    https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+    """
+    names = [dict(zip(("service", "method"), name.split("/"), strict=True)) for name in READS]
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps(
+        {
+            "methodConfig": [{"name": names, "retryPolicy": policy}],
+            "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        }
+    )
 
 
 async def call(

@@ -149,7 +149,7 @@ class PreviousCredential(Generic[CredentialT_co]):
 class ActiveCredential(Generic[CredentialT_co]):
     """A decrypted credential with what a consumer needs around it.
 
-    `served_stale` says that the vault's database could not be asked, and that this is what was current a moment before.
+    `served_stale` says that the vault, or its database, could not be asked, and that this is what was current before.
     `previous` is the version before, while its overlap lasts, and only when it was asked for.
     """
 
@@ -171,7 +171,12 @@ class ActiveCredential(Generic[CredentialT_co]):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedOrg:
-    """The org that a resource belongs to, and what the resource is used for."""
+    """The org that a resource belongs to, and what the resource is used for.
+
+    `generation` counts the org's changes: a larger one is newer. `served_stale` is as in ActiveCredential.
+    """
 
     org_id: str
     role: str
+    generation: int = 0
+    served_stale: bool = False

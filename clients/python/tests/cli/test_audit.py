@@ -77,12 +77,13 @@ def test_what_is_asked_for_is_what_the_vault_is_asked(run: Any, vault: Any) -> N
     vault.answers["ListAuditEvents"] = ListAuditEventsResponse()
 
     options = ("--provider", "googlecalendar", "--action", "credential.put", "--limit", "7", "--before", "40")
-    ran = run("audit", "list", "_vault", *options)
+    ran = run("audit", "list", "_vault", *options, "--service", "voice-agent", "--failed")
 
     (request,) = vault.requests
     assert (0, 1) == (ran.status, len(ran.lines))
     assert ("_vault", Provider.PROVIDER_GOOGLE_CALENDAR) == (request.org_id, request.provider)
     assert ("credential.put", 7, 40) == (request.action, request.page_size, request.before_sequence)
+    assert ("voice-agent", True) == (request.peer, request.failed)
 
 
 def test_without_filters_nothing_is_filtered(run: Any, vault: Any) -> None:
@@ -91,6 +92,7 @@ def test_without_filters_nothing_is_filtered(run: Any, vault: Any) -> None:
 
     (request,) = vault.requests
     assert (0, "", 100, 0) == (request.provider, request.action, request.page_size, request.before_sequence)
+    assert ("", False) == (request.peer, request.failed)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,7 @@ def test_an_event_cannot_steer_the_terminal(run: Any, vault: Any, acme: Any) -> 
         ("_other",),
         ("acme", "--provider", "nexmo"),
         ("acme", "--action", "Put\x1b"),
+        ("acme", "--service", "Voice agent"),
         ("acme", "--limit", "0"),
         ("acme", "--before", "0"),
     ],

@@ -157,10 +157,10 @@ async def test_strangers_get_no_connection(
 async def until_it_fails(client: AsyncClient | Client) -> None:
     """Wait until the client's channel has failed to connect."""
     if isinstance(client, AsyncClient):
-        state = client._channel.get_state(try_to_connect=True)
+        state = client._wire._channels[0].get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            await client._channel.wait_for_state_change(state)
-            state = client._channel.get_state(try_to_connect=True)
+            await client._wire._channels[0].wait_for_state_change(state)
+            state = client._wire._channels[0].get_state(try_to_connect=True)
         return
     failed = threading.Event()
 
@@ -168,9 +168,9 @@ async def until_it_fails(client: AsyncClient | Client) -> None:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             failed.set()
 
-    client._channel.subscribe(note, try_to_connect=True)
+    client._wire._channels[0].subscribe(note, try_to_connect=True)
     await asyncio.to_thread(failed.wait)
-    client._channel.unsubscribe(note)
+    client._wire._channels[0].unsubscribe(note)
 
 
 async def test_a_call_waits_for_a_vault_that_restarts(client: Any, vault: Any) -> None:

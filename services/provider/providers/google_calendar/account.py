@@ -118,11 +118,14 @@ def _description(*, available: bool) -> Description:
         ),
         console_url=_CONNECTIONS,
         asks_for=(
-            "See and change events on your calendars.",
-            "See when you are busy.",
+            "See and change events on your calendars, to book and move appointments.",
+            "See when you are busy, to offer only times that are free.",
             "List your calendars, so that one can be chosen; you may leave this out.",
             "See your e-mail address, to show which account is connected.",
-            "Nothing else: no mail, contacts or files, and no change to who sees your calendars.",
+        ),
+        never_asks_for=(
+            "Read your mail, your contacts or your files.",
+            "Change who sees your calendars, or delete a calendar.",
         ),
         available=available,
     )
@@ -138,10 +141,6 @@ def _same_account(one: GoogleCalendarCredential, other: GoogleCalendarCredential
 def _warnings(credential: GoogleCalendarCredential) -> tuple[str, ...]:
     lacking = scopes.lacking(credential.scopes, (*scopes.REQUIRED, scopes.CALENDARS))
     return tuple(
-        f'"{permission.words}" was not allowed{_ONLY_PRIMARY if permission is scopes.CALENDARS else ""}: connect again'
-        " and tick it to allow it."
+        f'"{permission.words}" was not allowed, so {permission.need}: connect again and tick it to allow it.'
         for permission in lacking
     )
-
-
-_ONLY_PRIMARY: Final = ", so only the account's main calendar can be chosen"

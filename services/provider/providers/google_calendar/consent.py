@@ -105,7 +105,11 @@ class GoogleConsent:
 
 def _left_out(permissions: tuple[scopes.Permission, ...]) -> str:
     boxes = "this box" if len(permissions) == 1 else "these boxes"
-    return f"On Google's page, {scopes.listed(permissions)} was left out: connect again and tick {boxes}."
+    needs = " and ".join(permission.need for permission in permissions)
+    return (
+        f"On Google's page, {scopes.listed(permissions)} was left out. Without it, {needs}: "
+        f"connect again and tick {boxes}."
+    )
 
 
 _NOTHING_LASTING: Final = (

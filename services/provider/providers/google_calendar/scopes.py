@@ -13,35 +13,51 @@ _PREFIX: Final = "https://www.googleapis.com/auth/"
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One thing to allow. Any of `scopes` is enough for it; the first one is what we ask for. `words` name it."""
+    """One thing to allow.
+
+    Any of `scopes` is enough for it; the first one is what we ask for. `words` name it, `need` says what cannot be done
+    without it.
+    """
 
     scopes: tuple[str, ...]
     words: str
+    need: str
 
     def is_granted(self, granted: Iterable[str]) -> bool:
         """Whether these scopes are enough."""
         return not set(self.scopes).isdisjoint(granted)
 
 
-def _of(words: str, *names: str) -> Permission:
-    return Permission(tuple(_PREFIX + name for name in names), words)
+def _of(words: str, need: str, *names: str) -> Permission:
+    return Permission(tuple(_PREFIX + name for name in names), words, need)
 
 
-EVENTS: Final = _of("see and change events", "calendar.events", "calendar")
+EVENTS: Final = _of("see and change events", "no appointment can be booked", "calendar.events", "calendar")
 """events.list and events.insert."""
 
 FREEBUSY: Final = _of(
-    "see when you are busy", "calendar.freebusy", "calendar", "calendar.readonly", "calendar.events.freebusy"
+    "see when you are busy",
+    "appointments would be booked over others",
+    "calendar.freebusy",
+    "calendar",
+    "calendar.readonly",
+    "calendar.events.freebusy",
 )
 """freeBusy.query, which `calendar.events` is not enough for."""
 
 CALENDARS: Final = _of(
-    "list your calendars", "calendar.calendarlist.readonly", "calendar.calendarlist", "calendar", "calendar.readonly"
+    "list your calendars",
+    "only the account's main calendar can be chosen",
+    "calendar.calendarlist.readonly",
+    "calendar.calendarlist",
+    "calendar",
+    "calendar.readonly",
 )
 """calendarList.list, which `calendar.events` is not enough for."""
 
 READS_EVENTS: Final = _of(
     "see events",
+    "no appointment can be found",
     "calendar.events",
     "calendar.events.readonly",
     "calendar",

@@ -4,6 +4,8 @@ from services.provider.description import Description, Field
 from services.provider.fields import LONGEST
 from services.provider.providers.twilio.form import ACCOUNT_SID_FORM, ALGORITHMS, API_KEY_SID_FORM
 
+_TOKEN = "Auth Token"
+_KEY = "API key"
 _SECRET = f"[!-~]{{1,{LONGEST}}}"
 # As people type it; the marks between the digits are left out afterwards. Browsers want them escaped (`v` flag).
 _NUMBER = r"(whatsapp:)?[+][1-9][0-9 \(\).\-]{1,28}"
@@ -38,18 +40,20 @@ def description(*, sets_webhooks: bool) -> Description:
             Field(
                 name="auth_token",
                 label="Auth Token",
-                hint="Beside the Account SID. Without it, give an API key, and a shared key for the webhooks.",
+                hint="It is beside the Account SID.",
                 pattern=_SECRET,
                 help_url=_TOKEN_HELP,
                 secret=True,
+                way=_TOKEN,
             ),
             Field(
                 name="api_key_sid",
                 label="API key SID",
-                hint="In the place of the Auth Token, or beside it. Starts with SK.",
+                hint="Starts with SK. A shared key for the webhooks takes the place of the Auth Token then.",
                 pattern=API_KEY_SID_FORM,
                 placeholder="SK…",
                 help_url=_KEY_HELP,
+                way=_KEY,
             ),
             Field(
                 name="api_key_secret",
@@ -58,15 +62,17 @@ def description(*, sets_webhooks: bool) -> Description:
                 pattern=_SECRET,
                 help_url=_KEY_HELP,
                 secret=True,
+                way=_KEY,
             ),
             Field(
                 name="phone_number",
                 label="Phone number",
-                hint="A number of this account, with + and the country code.",
+                hint="A number of this account.",
                 pattern=_NUMBER,
                 placeholder="+14155550100",
                 help_url=_NUMBER_HELP,
                 required=True,
+                phone_number=True,
             ),
             Field(
                 name="whatsapp_number",
@@ -75,6 +81,7 @@ def description(*, sets_webhooks: bool) -> Description:
                 pattern=_NUMBER,
                 placeholder="+14155550100",
                 help_url="https://www.twilio.com/docs/whatsapp",
+                phone_number=True,
             ),
             Field(
                 name="webhook_shared_key",

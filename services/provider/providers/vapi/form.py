@@ -83,7 +83,7 @@ def description(regions: tuple[str, ...]) -> Description:
             Field(
                 name="api_key",
                 label="API key",
-                hint="The private key, not the public one.",
+                hint=f"The private key, not the public one. It has at least {_SHORTEST_KEY} characters.",
                 pattern=f"[!-~]{{{_SHORTEST_KEY},{LONGEST}}}",
                 placeholder="01234567-89ab-cdef-0123-456789abcdef",
                 help_url="https://docs.vapi.ai/security-and-privacy/api-keys",
@@ -93,10 +93,11 @@ def description(regions: tuple[str, ...]) -> Description:
             Field(
                 name="webhook_secret",
                 label="Webhook secret",
-                hint="What Vapi's webhooks prove themselves with. Leave it empty to have one made up.",
+                hint="What Vapi's webhooks prove themselves with. Leave it empty unless you need to know it.",
                 pattern=f"[!-~]{{{_SHORTEST_WEBHOOK_SECRET},{LONGEST}}}",
                 help_url="https://docs.vapi.ai/server-url/server-authentication",
                 secret=True,
+                made_up=True,
             ),
             Field(
                 name="region",

@@ -127,7 +127,8 @@ def test_a_form_shows_what_is_asked_for_and_no_field() -> None:
     assert ("Google Calendar", ()) == (description.title, description.fields)
     assert description.available
     words = " ".join(description.asks_for)
-    assert all(word in words for word in ("change events", "busy", "List", "e-mail", "Nothing else"))
+    assert all(word in words for word in ("change events", "busy", "List", "e-mail"))
+    assert "mail, your contacts or your files" in " ".join(description.never_asks_for)
     assert description.summary
     assert description.next.endswith("also where another organisation connected the same account.")
     assert description.console_url.startswith("https://")

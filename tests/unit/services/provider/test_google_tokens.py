@@ -203,7 +203,7 @@ async def test_an_address_that_does_not_come_is_not_waited_for(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("left_out", "words"),
     [
-        (["calendar.events"], ['"see and change events"', "tick this box"]),
+        (["calendar.events"], ['"see and change events"', "no appointment can be booked:", "tick this box"]),
         (["calendar.freebusy"], ['"see when you are busy"', "tick this box"]),
         (["calendar.events", "calendar.freebusy"], ["change events", "and", "you are busy", "tick these boxes"]),
     ],

@@ -108,6 +108,9 @@ def test_a_description_travels_whole() -> None:
         required=True,
         secret=True,
         advanced=True,
+        way="Key",
+        made_up=True,
+        phone_number=True,
     )
     description = Description(
         title="T",
@@ -116,6 +119,7 @@ def test_a_description_travels_whole() -> None:
         console_url="https://c.test",
         fields=(field,),
         asks_for=("A",),
+        never_asks_for=("B",),
         available=False,
     )
     message = description_to_message(Provider.VAPI, description, by_consent=True)
@@ -127,6 +131,7 @@ def test_a_description_travels_whole() -> None:
         console_url="https://c.test",
         by_consent=True,
         asks_for=["A"],
+        never_asks_for=["B"],
         fields=[
             integration_pb.FieldDescription(
                 name="api_key",
@@ -139,6 +144,9 @@ def test_a_description_travels_whole() -> None:
                 required=True,
                 secret=True,
                 advanced=True,
+                way="Key",
+                made_up=True,
+                phone_number=True,
             )
         ],
     )

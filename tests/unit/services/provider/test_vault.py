@@ -1,6 +1,6 @@
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -124,9 +124,10 @@ def vault(channel: FakeChannel) -> GrpcVault:
 
 
 @pytest.fixture(autouse=True)
-def request_id() -> str:
-    middleware._current.set(middleware.Call("/x/Y", "request-1234"))
-    return "request-1234"
+def request_id() -> Iterator[str]:
+    token = middleware._current.set(middleware.Call("/x/Y", "request-1234"))
+    yield "request-1234"
+    middleware._current.reset(token)
 
 
 async def test_the_request_id_and_a_deadline_go_along(channel: FakeChannel, vault: GrpcVault, request_id: str) -> None:

@@ -11,6 +11,8 @@ from services.vault.credential import (
     Integration,
     Plaintext,
     Previous,
+    ReadCount,
+    Reads,
     RecordName,
     Resource,
     State,
@@ -207,6 +209,14 @@ def test_an_event_and_a_head_become_the_contracts_messages() -> None:
     assert admin_pb.AuditHead(
         org_id="acme", sequence=9, hash=b"h" * 32, signature=b"s" * 64, public_key=b"p" * 32
     ) == messages.head_message(head)
+
+
+def test_reads_that_were_counted_become_the_contracts_message() -> None:
+    since = MOMENT - timedelta(days=30)
+    message = messages.reads_message(Reads([ReadCount("voice-agent", "twilio", 2**40, MOMENT)], since))
+    [count] = message.counts
+    assert ("voice-agent", pb.PROVIDER_TWILIO, 2**40) == (count.peer, count.provider, count.reads)
+    assert (MOMENT, since) == (count.last_read_at.ToDatetime(tzinfo=UTC), message.since.ToDatetime(tzinfo=UTC))
 
 
 @pytest.mark.parametrize("state", ["staged", "active", "retired"])

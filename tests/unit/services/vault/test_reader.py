@@ -20,7 +20,7 @@ from services.vault.credential import (
 )
 from services.vault.fleet import Sync
 from services.vault.memory import MemoryStore, _Row
-from services.vault.reader import Readable
+from services.vault.reader import Owner, Readable
 from services.vault.seal import Record
 from tenantvault.errors import (
     AuditUnavailable,
@@ -327,7 +327,7 @@ async def test_a_batch_of_resources_gives_each_its_own_outcome_in_one_call(
     keys = [(KIND, name) for name in ("assistant-2", "unknown", "assistant-1", "assistant-3", "assistant-1")]
     outcomes = await connected.reader.batch_resolve(keys, ORIGIN)
     assert ["globex", ResourceNotFound, "acme", OrgFrozen, "acme"] == [
-        one.org_id if isinstance(one, Mapping) else type(one) for one in outcomes
+        one.org_id if isinstance(one, Owner) else type(one) for one in outcomes
     ]
     assert {"resolve": 1} == store.asked
     assert await connected.reader.batch_resolve(keys[:1], ORIGIN) == outcomes[:1]
@@ -337,8 +337,9 @@ async def test_a_batch_of_resources_gives_each_its_own_outcome_in_one_call(
 
 
 async def test_a_resource_resolves_to_its_org_and_role(connected: MemoryVault) -> None:
-    mapping = await connected.reader.resolve(KIND, INBOUND.resource_id, ORIGIN)
-    assert ("acme", "vapi", INBOUND) == (mapping.org_id, mapping.provider, mapping.resource)
+    owner = await connected.reader.resolve(KIND, INBOUND.resource_id, ORIGIN)
+    assert ("acme", INBOUND, False) == (owner.org_id, owner.resource, owner.stale)
+    assert owner.generation == (await connected.reader.get("acme", "vapi", ORIGIN)).generation
 
 
 # What there is not.

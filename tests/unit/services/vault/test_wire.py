@@ -1,8 +1,10 @@
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from tenantvault.errors import InvalidRequest
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory_pb
+from tenantvault.v1 import status_service_pb2 as status_pb
 from tenantvault.v1 import store_service_pb2 as store_pb
 
 API_KEY = "5f2c1e9a-0000-4000-8000-0000canary01"
@@ -404,3 +407,23 @@ def test_pages_are_bounded() -> None:
     assert ("", "credential.get") == (wire.action_from(""), wire.action_from("credential.get"))
     for action in ("Get", "a b", "a" * 65):
         assert ["action"] == list(refused(lambda it=action: wire.action_from(it)).fields)  # type: ignore[misc]
+    assert ("", "voice-agent") == (wire.peer_from(""), wire.peer_from("voice-agent"))
+    for peer in ("Agent", "voice agent", "a" * 64):
+        assert ["peer"] == list(refused(lambda it=peer: wire.peer_from(it)).fields)  # type: ignore[misc]
+
+
+def test_reads_are_counted_since_a_moment_or_for_thirty_days() -> None:
+    now = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    assert datetime(2026, 11, 1, 12, tzinfo=UTC) == wire.since_from(status_pb.CountReadsRequest(), now=lambda: now)
+    for seconds, year in ((0, 1970), (-62_135_596_800, 1), (253_402_300_799, 9999)):
+        request = status_pb.CountReadsRequest(since=Timestamp(seconds=seconds))
+        assert (UTC, year) == (wire.since_from(request).tzinfo, wire.since_from(request).year)
+    for since in (
+        Timestamp(seconds=-62_135_596_801),
+        Timestamp(seconds=253_402_300_800),
+        Timestamp(seconds=2**63 - 1),
+        Timestamp(nanos=-1),
+        Timestamp(nanos=10**9),
+    ):
+        request = status_pb.CountReadsRequest(since=since)
+        assert ["since"] == list(refused(lambda it=request: wire.since_from(it)).fields)  # type: ignore[misc]

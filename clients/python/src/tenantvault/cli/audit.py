@@ -24,6 +24,7 @@ from tenantvault.v1.status_service_pb2 import ListAuditEventsRequest
 
 _PAGE: Final = 500
 _ACTION: Final = re.compile("[a-z][a-z0-9_.-]{0,63}")
+_SERVICE: Final = re.compile("[a-z0-9][a-z0-9-]{0,62}")
 _HEADER: Final = ("EVENT", "TIME", "ACTION", "PROVIDER", "VERSION", "OUTCOME", "PEER", "ON BEHALF OF", "REQUEST")
 
 
@@ -41,20 +42,42 @@ def _action(context: click.Context, parameter: click.Parameter, value: str | Non
     return value or ""
 
 
+def _service(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value is not None and not _SERVICE.fullmatch(value):
+        raise click.BadParameter("give a service's name, e.g. voice-agent.", context, parameter)
+    return value or ""
+
+
 @audit.command("list")
 @click.argument("org", callback=chain_id)
 @click.option("--provider", "wanted", metavar="PROVIDER", callback=provider, help="Only events of this provider.")
 @click.option("--action", metavar="ACTION", callback=_action, help="Only events of this action, e.g. credential.get.")
+@click.option("--service", metavar="NAME", callback=_service, help="Only events that it caused, e.g. voice-agent.")
+@click.option("--failed", is_flag=True, help="Only events that did not end well.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many events.")
 @click.option("--before", type=click.IntRange(1, LARGEST), default=None, help="Only events before this number.")
 @access_options
 @output_option
 def list_events(
-    access: Access, output: Output, *, org: str, wanted: Provider | None, action: str, limit: int, before: int | None
+    access: Access,
+    output: Output,
+    *,
+    org: str,
+    wanted: Provider | None,
+    action: str,
+    service: str,
+    failed: bool,
+    limit: int,
+    before: int | None,
 ) -> None:
     """List the events of ORG, newest first."""
     request = ListAuditEventsRequest(
-        org_id=org, provider=provider_number(wanted), action=action, before_sequence=before or 0
+        org_id=org,
+        provider=provider_number(wanted),
+        action=action,
+        peer=service,
+        failed=failed,
+        before_sequence=before or 0,
     )
     with access.open() as vault:
         links = _listed(vault, request, limit)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tenantvault/v1/directory_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\"T\n\x11ResolveOrgRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\"2\n\x12ResolveOrgResponse\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"N\n\x0bResourceKey\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\"D\n\x17\x42\x61tchResolveOrgsRequest\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tenantvault.v1.ResourceKey\"y\n\nOrgOutcome\x12\x31\n\x03org\x18\x01 \x01(\x0b\x32\".tenantvault.v1.ResolveOrgResponseH\x00\x12-\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.KeyFailureH\x00\x42\t\n\x07outcome\"H\n\x18\x42\x61tchResolveOrgsResponse\x12,\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1a.tenantvault.v1.OrgOutcome2\xd1\x01\n\x13OrgDirectoryService\x12S\n\nResolveOrg\x12!.tenantvault.v1.ResolveOrgRequest\x1a\".tenantvault.v1.ResolveOrgResponse\x12\x65\n\x10\x42\x61tchResolveOrgs\x12\'.tenantvault.v1.BatchResolveOrgsRequest\x1a(.tenantvault.v1.BatchResolveOrgsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tenantvault/v1/directory_service.proto\x12\x0etenantvault.v1\x1a\x1ftenantvault/v1/credential.proto\"T\n\x11ResolveOrgRequest\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\"\\\n\x12ResolveOrgResponse\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x14\n\x0cserved_stale\x18\x04 \x01(\x08\"N\n\x0bResourceKey\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.tenantvault.v1.ResourceKind\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\"D\n\x17\x42\x61tchResolveOrgsRequest\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.tenantvault.v1.ResourceKey\"y\n\nOrgOutcome\x12\x31\n\x03org\x18\x01 \x01(\x0b\x32\".tenantvault.v1.ResolveOrgResponseH\x00\x12-\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.KeyFailureH\x00\x42\t\n\x07outcome\"H\n\x18\x42\x61tchResolveOrgsResponse\x12,\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1a.tenantvault.v1.OrgOutcome2\xd1\x01\n\x13OrgDirectoryService\x12S\n\nResolveOrg\x12!.tenantvault.v1.ResolveOrgRequest\x1a\".tenantvault.v1.ResolveOrgResponse\x12\x65\n\x10\x42\x61tchResolveOrgs\x12\'.tenantvault.v1.BatchResolveOrgsRequest\x1a(.tenantvault.v1.BatchResolveOrgsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEORGREQUEST']._serialized_start=91
   _globals['_RESOLVEORGREQUEST']._serialized_end=175
   _globals['_RESOLVEORGRESPONSE']._serialized_start=177
-  _globals['_RESOLVEORGRESPONSE']._serialized_end=227
-  _globals['_RESOURCEKEY']._serialized_start=229
-  _globals['_RESOURCEKEY']._serialized_end=307
-  _globals['_BATCHRESOLVEORGSREQUEST']._serialized_start=309
-  _globals['_BATCHRESOLVEORGSREQUEST']._serialized_end=377
-  _globals['_ORGOUTCOME']._serialized_start=379
-  _globals['_ORGOUTCOME']._serialized_end=500
-  _globals['_BATCHRESOLVEORGSRESPONSE']._serialized_start=502
-  _globals['_BATCHRESOLVEORGSRESPONSE']._serialized_end=574
-  _globals['_ORGDIRECTORYSERVICE']._serialized_start=577
-  _globals['_ORGDIRECTORYSERVICE']._serialized_end=786
+  _globals['_RESOLVEORGRESPONSE']._serialized_end=269
+  _globals['_RESOURCEKEY']._serialized_start=271
+  _globals['_RESOURCEKEY']._serialized_end=349
+  _globals['_BATCHRESOLVEORGSREQUEST']._serialized_start=351
+  _globals['_BATCHRESOLVEORGSREQUEST']._serialized_end=419
+  _globals['_ORGOUTCOME']._serialized_start=421
+  _globals['_ORGOUTCOME']._serialized_end=542
+  _globals['_BATCHRESOLVEORGSRESPONSE']._serialized_start=544
+  _globals['_BATCHRESOLVEORGSRESPONSE']._serialized_end=616
+  _globals['_ORGDIRECTORYSERVICE']._serialized_start=619
+  _globals['_ORGDIRECTORYSERVICE']._serialized_end=828
 # @@protoc_insertion_point(module_scope)

@@ -55,21 +55,32 @@ class ResolveOrgResponse(_message.Message):
 
     ORG_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    SERVED_STALE_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Output only. The org."""
     role: _builtins.str
-    """Output only. What the resource is used for, e.g. `inbound`.
-    Next unused field number: 3
+    """Output only. What the resource is used for, e.g. `inbound`."""
+    generation: _builtins.int
+    """Output only. The org's change counter when this was read: a larger number
+    is newer.
+    """
+    served_stale: _builtins.bool
+    """Output only. The database could not be asked, and this is what was current
+    when it last could be.
+    Next unused field number: 5
     """
     def __init__(
         self,
         *,
         org_id: _builtins.str = ...,
         role: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        served_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "org_id", b"org_id", "role", b"role", "served_stale", b"served_stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

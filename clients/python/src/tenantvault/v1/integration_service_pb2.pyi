@@ -351,6 +351,7 @@ class ProviderDescription(_message.Message):
     BY_CONSENT_FIELD_NUMBER: _builtins.int
     ASKS_FOR_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
+    NEVER_ASKS_FOR_FIELD_NUMBER: _builtins.int
     provider: _credential_pb2.Provider.ValueType
     """Output only. The provider."""
     title: _builtins.str
@@ -366,9 +367,7 @@ class ProviderDescription(_message.Message):
     StartOAuth.
     """
     available: _builtins.bool
-    """Output only. This deployment can connect it.
-    Next unused field number: 10
-    """
+    """Output only. This deployment can connect it."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldDescription]:
         """Output only. What the customer types in, in the order of a form; empty for
@@ -378,6 +377,12 @@ class ProviderDescription(_message.Message):
     @_builtins.property
     def asks_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. What the consent asks for, a sentence each."""
+
+    @_builtins.property
+    def never_asks_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What the consent does not ask for, a sentence each.
+        Next unused field number: 11
+        """
 
     def __init__(
         self,
@@ -391,10 +396,11 @@ class ProviderDescription(_message.Message):
         by_consent: _builtins.bool = ...,
         asks_for: _abc.Iterable[_builtins.str] | None = ...,
         available: _builtins.bool = ...,
+        never_asks_for: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_for", b"asks_for", "available", b"available", "by_consent", b"by_consent", "console_url", b"console_url", "fields", b"fields", "next", b"next", "provider", b"provider", "summary", b"summary", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_for", b"asks_for", "available", b"available", "by_consent", b"by_consent", "console_url", b"console_url", "fields", b"fields", "never_asks_for", b"never_asks_for", "next", b"next", "provider", b"provider", "summary", b"summary", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -416,6 +422,9 @@ class FieldDescription(_message.Message):
     HELP_URL_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
     ADVANCED_FIELD_NUMBER: _builtins.int
+    WAY_FIELD_NUMBER: _builtins.int
+    MADE_UP_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. Its name in the credential's message, e.g. `api_key`."""
     label: _builtins.str
@@ -435,8 +444,17 @@ class FieldDescription(_message.Message):
     help_url: _builtins.str
     """Output only. Where it is found or explained."""
     advanced: _builtins.bool
-    """Output only. Few customers need it.
-    Next unused field number: 11
+    """Output only. Few customers need it."""
+    way: _builtins.str
+    """Output only. The name for people of the way to which it belongs. Customers
+    choose one of the ways that the fields name, and give all its fields. Empty
+    for a field that stands beside every way.
+    """
+    made_up: _builtins.bool
+    """Output only. The customer may have it made up by chance."""
+    phone_number: _builtins.bool
+    """Output only. It is a phone number, wanted as E.164 has it.
+    Next unused field number: 14
     """
     @_builtins.property
     def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -455,10 +473,13 @@ class FieldDescription(_message.Message):
         help_url: _builtins.str = ...,
         choices: _abc.Iterable[_builtins.str] | None = ...,
         advanced: _builtins.bool = ...,
+        way: _builtins.str = ...,
+        made_up: _builtins.bool = ...,
+        phone_number: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advanced", b"advanced", "choices", b"choices", "help_url", b"help_url", "hint", b"hint", "label", b"label", "name", b"name", "pattern", b"pattern", "placeholder", b"placeholder", "required", b"required", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advanced", b"advanced", "choices", b"choices", "help_url", b"help_url", "hint", b"hint", "label", b"label", "made_up", b"made_up", "name", b"name", "pattern", b"pattern", "phone_number", b"phone_number", "placeholder", b"placeholder", "required", b"required", "secret", b"secret", "way", b"way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,160 @@
+// The activity page: brings the history, its filters and the overview together. What is chosen is in the address.
+
+import "./access-chart.js";
+import * as api from "./api.js";
+import "./audit-filters.js";
+import "./audit-table.js";
+import "./due-dates.js";
+import { element } from "./element.js";
+import "./failure-list.js";
+import { announce, complain, content } from "./frame.js";
+import { watch } from "./live.js";
+import { activity as text, providers } from "./text.js";
+
+const FILTERS = ["provider", "action", "service", "failed"];
+const PERIODS = ["7", "30", "90"];
+const USUAL = "30";
+
+const find = (selector) => document.querySelector(selector);
+const [table, filters, chart] = ["audit-table", "audit-filters", "access-chart"].map(find);
+const [older, fresh] = ['[data-action="older"]', '[data-action="show-new"]'].map(find);
+
+let chosen = {};
+let days = USUAL;
+let next = null;
+let shown = null;
+// How often the history was asked for: an answer that was overtaken by a later question is old.
+let asked = 0;
+let behind = false;
+
+/** Load these parts of the page; all of them when something failed before. Says whether all is there. */
+async function load(...parts) {
+  const outcomes = await Promise.allSettled((behind ? ALL : parts).map((part) => part()));
+  const errors = outcomes.map(({ reason }) => reason).filter(Boolean);
+  behind = errors.length > 0;
+  if (behind) complain(errors.find(({ signedOut }) => signedOut) ?? errors[0], load);
+  else content();
+  return !behind;
+}
+
+async function history() {
+  const mine = ++asked;
+  const query = `${question()}`;
+  table.ariaBusy = "true";
+  const page = await api.audit(query).catch((error) => error);
+  if (mine !== asked) return;
+  table.ariaBusy = "false";
+  if (page.events) {
+    shown = query;
+    table.show(page.events, ...nothing());
+    turn(page);
+  } else {
+    // What answers another question must not stand there.
+    if (query !== shown) table.show([], text.unavailable);
+    throw page;
+  }
+}
+
+async function more() {
+  const mine = asked;
+  const page = await api.audit(question({ before: next }));
+  if (mine !== asked) return;
+  const first = table.length;
+  table.add(page.events);
+  turn(page);
+  table.focusOn(first);
+  announce(text.added(page.events.length, table.length));
+}
+
+async function news() {
+  const mine = asked;
+  const { events } = await api.audit(question());
+  const count = events.filter(({ sequence }) => sequence > table.newest).length;
+  if (mine !== asked || !count) return;
+  fresh.textContent = text.showNew(count);
+  if (fresh.hidden) announce(fresh.textContent);
+  fresh.hidden = false;
+}
+
+async function access() {
+  const wanted = days;
+  const counted = await api.access(wanted);
+  if (wanted !== days) return;
+  chart.show(counted);
+  filters.offer(counted.counts.map(({ service }) => service));
+}
+
+async function overview() {
+  find("due-dates").show(await api.status());
+}
+
+async function failures() {
+  find("failure-list").show((await api.audit("action=credential.verify&failed=true&limit=3")).events);
+}
+
+const ALL = [history, access, overview, failures];
+
+function turn(page) {
+  next = page.next;
+  older.hidden = !next;
+  fresh.hidden = true;
+  filters.offer(page.events.map(({ service }) => service));
+  find("#shown").textContent = table.length ? told() : "";
+}
+
+function told() {
+  return table.length ? text.shown(table.length, !next) : text.noMatch;
+}
+
+function nothing() {
+  return Object.keys(chosen).length ? [text.noMatch] : [text.nothingYet, element("a", { href: "/" }, text.toIntegrations)];
+}
+
+function question(more = {}) {
+  return new URLSearchParams({ ...chosen, ...more });
+}
+
+/** Take what is chosen out of the address. */
+function read() {
+  const given = new URLSearchParams(location.search);
+  chosen = Object.fromEntries(FILTERS.map((name) => [name, given.get(name)]).filter(([, value]) => value));
+  if (!providers[chosen.provider]) delete chosen.provider;
+  days = PERIODS.includes(given.get("days")) ? given.get("days") : USUAL;
+  filters.show(chosen);
+  chart.choose(days);
+  find("#export").href = `/api/integrations/audit.csv?${question()}`;
+}
+
+async function choose(values, part, tell) {
+  const address = new URLSearchParams(Object.entries(values).filter(([, value]) => value && value !== USUAL));
+  window.history.pushState(null, "", address.size ? `?${address}` : location.pathname);
+  read();
+  if (await load(part)) announce(tell());
+}
+
+document.addEventListener("filters-changed", ({ detail }) => choose({ ...detail, days }, history, told));
+document.addEventListener("period-changed", ({ detail }) => choose({ ...chosen, days: detail }, access, () => text.counted(days)));
+window.addEventListener("popstate", () => {
+  read();
+  load(history, access);
+});
+older.addEventListener("click", async () => {
+  if (older.ariaDisabled === "true") return;
+  older.ariaDisabled = "true";
+  await load(more);
+  older.ariaDisabled = "false";
+});
+fresh.addEventListener("click", async () => {
+  if (!(await load(history))) return;
+  table.focusOn(0);
+  announce(told());
+});
+find('[data-action="refresh"]').addEventListener("click", async ({ currentTarget }) => {
+  currentTarget.dataset.busy = "";
+  if (await load(...ALL)) announce(text.refreshed);
+  delete currentTarget.dataset.busy;
+});
+
+read();
+// Nothing moves that somebody reads: new events are offered.
+watch(() => (shown === null ? load(...ALL) : load(news, access, overview, failures)));
