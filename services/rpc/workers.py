@@ -144,7 +144,7 @@ class Workers:
     async def _one(self, number: int) -> int:
         """The exit status of a worker that ran until it ended, or was ended."""
         process = await asyncio.create_subprocess_exec(*self._command, env=self._env(number))
-        _log.info("a worker began", extra={"worker": number, "process": process.pid})
+        _log.info("a worker began", extra={"worker": number, "pid": process.pid})
         ended = asyncio.create_task(process.wait())
         told = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)

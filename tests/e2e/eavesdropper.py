@@ -36,6 +36,9 @@ async () => {
 }
 """
 
+# Seconds from a response's head to its end. One that no script reads has none: then this is an error.
+_PATIENCE = 10
+
 
 @dataclass(slots=True)
 class Eavesdropper:
@@ -87,4 +90,6 @@ class Eavesdropper:
         if not headers.get("content-type", "").startswith("text/event-stream"):
             # A redirect has no body, and what was left behind is gone.
             with suppress(Error):
-                self.received.append((await response.body()).decode("utf-8", "replace"))
+                async with asyncio.timeout(_PATIENCE):
+                    body = await response.body()
+                self.received.append(body.decode("utf-8", "replace"))

@@ -36,8 +36,17 @@ _TIMES = 5
 # Marked before the frame in which it is first seen is painted.
 _WATCH = "const look = () => ({ready}) ? performance.mark('ready') : requestAnimationFrame(look); look();"
 
-_READ = """
+PAINTED = """
 () => new Promise((resolve) => {
+  const look = (list) => list.getEntriesByName("first-contentful-paint").length && resolve();
+  new PerformanceObserver(look).observe({type: "paint", buffered: true});
+})
+"""
+"""Waits in a page until something was painted."""
+
+_READ = """
+async () => {
+  while (!performance.getEntriesByName("ready").length) await new Promise(requestAnimationFrame);
   let largest = 0, shift = 0;
   const observe = (type, each) =>
     new PerformanceObserver((list) => list.getEntries().forEach(each)).observe({type, buffered: true});
@@ -45,28 +54,36 @@ _READ = """
   observe("layout-shift", ({value, hadRecentInput}) => (shift += hadRecentInput ? 0 : value));
   const at = (name) => performance.getEntriesByName(name)[0]?.startTime ?? null;
   const loaded = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
-  const sum = (field) => loaded.reduce((all, entry) => all + entry[field], 0);
+  const sum = (entries, field) => entries.reduce((all, entry) => all + entry[field], 0);
+  const isAnswer = ({name}) => new URL(name).pathname.startsWith("/api/");
   // What is observed is told in the next task; two frames are enough for what was painted.
-  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve({
+  await new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(then))));
+  return {
     requests: loaded.length,
-    weight: sum("decodedBodySize"),
-    transferred: sum("transferSize"),
+    weight: sum(loaded.filter((entry) => !isAnswer(entry)), "decodedBodySize"),
+    answers: sum(loaded.filter(isAnswer), "decodedBodySize"),
+    transferred: sum(loaded, "transferSize"),
     first_paint: at("first-paint"),
     first_contentful_paint: at("first-contentful-paint"),
     largest_contentful_paint: largest,
     layout_shift: shift,
     ready: at("ready"),
-  }))));
-})
+  };
+}
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One visit to a page. Sizes in bytes, `weight` without compression; times in milliseconds from the click."""
+    """One visit to a page. Sizes in bytes, times in milliseconds from the click.
+
+    `weight` is that of the page's files and `answers` that of what the server said about the org, both without
+    compression; `transferred` is what travelled of all of them, with headers.
+    """
 
     requests: float
     weight: float
+    answers: float
     transferred: float
     first_paint: float
     first_contentful_paint: float
@@ -82,7 +99,7 @@ async def watch(context: BrowserContext, path: str) -> None:
 
 async def read(page: Page) -> Visit:
     """The figures of the page as it is, once it shows what somebody came for."""
-    await page.wait_for_function("performance.getEntriesByName('ready').length")
+    await page.evaluate(PAINTED)
     return Visit(**await page.evaluate(_READ))
 
 
@@ -126,7 +143,17 @@ async def measure(browser: Browser, scene: Scene, *, times: int) -> dict[str, di
 
 def table(figures: dict[str, dict[str, Visit]]) -> str:
     """The figures as Markdown shows them."""
-    head = ("Page", "Visit", "Requests", "Weight", "Transferred", "First paint", "First content", "Largest content")
+    head = (
+        "Page",
+        "Visit",
+        "Requests",
+        "Files",
+        "Answers",
+        "Transferred",
+        "First paint",
+        "First content",
+        "Largest content",
+    )
     rows = [(*head, "Ready", "Layout shift"), ("---",) * (len(head) + 2)]
     for path, visits in figures.items():
         for name, visit in visits.items():
@@ -136,7 +163,7 @@ def table(figures: dict[str, dict[str, Visit]]) -> str:
                     f"`{path}`",
                     name,
                     f"{visit.requests:.0f}",
-                    *(f"{size / 1000:.1f} kB" for size in (visit.weight, visit.transferred)),
+                    *(f"{size / 1000:.1f} kB" for size in (visit.weight, visit.answers, visit.transferred)),
                     *(f"{time:.0f} ms" for time in times),
                     f"{visit.layout_shift:.3f}",
                 )

@@ -21,14 +21,22 @@ STATUS = "**/api/integrations/status"
 class Scene:
     """A page. `complaints` are what its scripts threw, and what its own policy kept from being loaded.
 
-    `suffix` makes the names of its orgs unique on a product that is shared.
+    `suffix` makes the names of its orgs unique on a product that is shared; `names` are other names for some of them.
     """
 
-    def __init__(self, product: Product, page: Page, *, suffix: str = "") -> None:
+    def __init__(
+        self,
+        product: Product,
+        page: Page,
+        *,
+        suffix: str = "",
+        names: Mapping[str, str] = {},
+    ) -> None:
         self.product = product
         self.page = page
         self.complaints: list[str] = []
         self._suffix = suffix
+        self._names = names
         self._worlds: dict[World, str] = {}
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._heard)
@@ -49,7 +57,7 @@ class Scene:
 
     def fresh(self, name: str) -> str:
         """The name of an org that has nothing yet."""
-        return f"{name}{self._suffix}"
+        return f"{self._names.get(name, name)}{self._suffix}"
 
     async def enter(self, org: str, path: str = "/", *, role: str = "admin") -> None:
         """Come in as the host application sends people in, with a token of its own, and open a page."""
@@ -120,13 +128,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene_of(product: Product, browser: Browser, *, suffix: str = "") -> AsyncIterator[Scene]:
+async def scene_of(
+    product: Product,
+    browser: Browser,
+    *,
+    suffix: str = "",
+    names: Mapping[str, str] = {},
+) -> AsyncIterator[Scene]:
     """A scene in a browser context of its own, without motion."""
     context = await browser.new_context(
         base_url=product.stack.gateway_url, locale="en-GB", timezone_id="UTC", reduced_motion="reduce"
     )
     context.set_default_timeout(15_000)
     try:
-        yield Scene(product, await context.new_page(), suffix=suffix)
+        yield Scene(product, await context.new_page(), suffix=suffix, names=names)
     finally:
         await context.close()

@@ -28,7 +28,7 @@ NUMBERS = [
     ("(202) 555-0100", "US", "+12025550100", "US"),
     ("1-202-555-0100", "US", "+12025550100", "US"),
     ("416 555 0100", "US", "+14165550100", "CA"),
-    ("800 555 0100", "US", "+18005550100", ""),
+    ("833 555 0100", "US", "+18335550100", ""),
     ("011 44 20 7946 0000", "US", "+442079460000", "GB"),
     ("0044 20 7946 0000", "DE", "+442079460000", "GB"),
     ("020 7946 0000", "GB", "+442079460000", "GB"),
@@ -209,7 +209,8 @@ async def test_a_key_that_can_do_less_is_connected_and_what_is_good_to_know_is_t
     await expect(said(page, "good")).to_contain_text("Good to know")
     await part(page, "submit").click()
     await expect(page.locator("#connect-dialog .warn")).to_contain_text("may only send")
-    await expect(page.locator("closing-note")).to_have_count(0)
+    # Asked once: a dialog that has closed by itself has none either.
+    assert 0 == await page.locator("closing-note").count()
     await page.keyboard.press("Escape")
     await until_state(page, "resend", "limited")
 

@@ -13,7 +13,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from tenantvault import AsyncClient, Client
+from tenantvault import AsyncClient, CacheStatistics, Client
+from tenantvault._cache_settings import DEFAULT_CACHE
 from tenantvault._status import to_status
 from tenantvault.errors import TenantVaultError
 
@@ -61,6 +62,7 @@ class Wire:
     answer: Answer = None
     calls: list[Call] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
+    watched: threading.Event = field(default_factory=threading.Event)
     closed: int = 0
 
     def take(self, call: Call) -> Any:
@@ -121,7 +123,7 @@ class RpcFuture:
         if self.cancelled():
             return grpc.StatusCode.CANCELLED
         error = self.exception()
-        return error.code() if isinstance(error, RpcError) else grpc.StatusCode.OK
+        return error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.OK
 
     def trailing_metadata(self) -> Any:
         error = self.exception()
@@ -157,6 +159,7 @@ class BlockingChannel:
     def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
         def begin(request: Any, **options: Any) -> Watch:
             self._wire.watches.append(Watch(request, options))
+            self._wire.watched.set()
             return self._wire.watches[-1]
 
         return begin
@@ -191,6 +194,15 @@ class AnyClient:
             return await result if inspect.isawaitable(result) else result
 
         return run
+
+    @property
+    def memory(self) -> Any:
+        """The client's memory, to be told what a watch would tell it."""
+        return self.client._calls.cache
+
+    @property
+    def statistics(self) -> CacheStatistics:
+        return self.client.cache_statistics
 
     def failed(self, code: grpc.StatusCode, trailers: tuple[tuple[str, str | bytes], ...] = ()) -> Exception:
         """How this client's transport tells of a failed call."""
@@ -238,6 +250,33 @@ def clock() -> Clock:
 
 def _made(kind: Any, channel: Any, wires: tuple[Wire, Wire], **options: Any) -> Any:
     return kind(*(channel(wire) for wire in wires), **{"now": lambda: NOW, "cache": None, **options})
+
+
+@pytest.fixture(params=["asynchronous", "blocking"])
+def remember(
+    request: pytest.FixtureRequest, wire: Wire, provider_wire: Wire, clock: Clock
+) -> Iterator[Callable[..., AnyClient]]:
+    """Makes a client that remembers, and for which no time passes but that of the clock."""
+    kind: Any = AsyncClient if request.param == "asynchronous" else Client
+    channel: Any = AsyncChannel if request.param == "asynchronous" else BlockingChannel
+    made: list[Any] = []
+
+    def make(**options: Any) -> AnyClient:
+        made.append(_made(kind, channel, (wire, provider_wire), **{"cache": DEFAULT_CACHE, "timer": clock, **options}))
+        return AnyClient(made[-1])
+
+    yield make
+    for client in made:
+        if isinstance(client, Client):
+            client.close()
+
+
+@pytest.fixture
+def remembering(remember: Callable[..., AnyClient]) -> AnyClient:
+    """A client that remembers, and whose watch has begun and was heard."""
+    client = remember()
+    client.memory.heard()
+    return client
 
 
 @pytest.fixture

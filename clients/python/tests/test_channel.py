@@ -1,14 +1,19 @@
 """`call`, by which the servers call each other."""
 
+import json
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
+from tenantvault._methods import READS, REFRESH, REPORT_FAILURE, WATCH
 from tenantvault._status import to_status
-from tenantvault.channel import DEFAULT_DEADLINE, OPTIONS, call
+from tenantvault.channel import DEFAULT_DEADLINE, OPTIONS, _options, call, service_config
 from tenantvault.errors import LeaseHeld, VaultUnavailable
+from tenantvault.v1 import access_service_pb2 as access
+from tenantvault.v1 import directory_service_pb2 as directory
+from tenantvault.v1 import integration_service_pb2 as integration
 
 
 class Method:
@@ -54,7 +59,44 @@ async def test_a_failed_transport_keeps_its_text_to_itself() -> None:
     assert "10.0.0.1" not in str(caught.value)
 
 
-def test_an_option_is_set_once() -> None:
-    names = [name for name, _ in OPTIONS]
+@pytest.mark.parametrize("retries", [True, False])
+def test_an_option_is_set_once(retries: Any) -> None:
+    names = [name for name, _ in _options(own_connection=True, retries=retries)]
 
+    assert set(dict(OPTIONS)) < set(names)
     assert len(names) == len(set(names))
+
+
+def test_nothing_is_made_again_unless_that_is_wanted() -> None:
+    options = dict(_options(own_connection=False, retries=False))
+
+    assert (0, False) == (options["grpc.enable_retries"], "grpc.service_config" in options)
+    assert 1 == dict(_options(own_connection=False, retries=True))["grpc.enable_retries"]
+
+
+def test_what_is_made_again_is_every_read_and_nothing_else() -> None:
+    (made_again,) = json.loads(service_config())["methodConfig"]
+    changes_nothing = {
+        ("CredentialAccessService", "GetCredential"),
+        ("CredentialAccessService", "BatchGetCredentials"),
+        ("CredentialAccessService", "ResolveCredential"),
+        ("OrgDirectoryService", "ResolveOrg"),
+        ("OrgDirectoryService", "BatchResolveOrgs"),
+    }
+
+    assert changes_nothing == {
+        (each["service"].removeprefix("tenantvault.v1."), each["method"]) for each in made_again["name"]
+    }
+    assert ["UNAVAILABLE"] == made_again["retryPolicy"]["retryableStatusCodes"]
+
+
+def test_every_method_that_may_be_called_is_one_of_the_contract() -> None:
+    files = (access.DESCRIPTOR, directory.DESCRIPTOR, integration.DESCRIPTOR)
+    names = {
+        f"{service.full_name}/{method.name}"
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+
+    assert set(READS) < {*READS, REPORT_FAILURE, WATCH, REFRESH} <= names

@@ -383,7 +383,7 @@ async def test_every_call_has_the_clients_deadline_unless_it_names_its_own(
 
 async def test_a_client_may_have_a_deadline_of_its_own(client: Any, wire: Any) -> None:
     wire.answer = answer
-    own = type(client)(type(client.client)(client.client._channel, deadline=1.5))
+    own = type(client)(type(client.client)(client.client._wire._channels[0], deadline=1.5, cache=None))
 
     await own.vapi("acme")
 
@@ -531,10 +531,12 @@ async def test_a_closed_client_says_so(
 
 
 async def test_a_channel_that_does_not_close_leaves_no_other_open(client: Any, wire: Any, provider_wire: Any) -> None:
-    client.client._wire._channels[0]._wire = None
+    broken = client.client._wire._channels[0]
+    broken._wire = None
 
     with pytest.raises(AttributeError):
         await client.close()
+    broken._wire = wire
 
     assert 1 == provider_wire.closed
 

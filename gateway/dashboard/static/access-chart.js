@@ -4,7 +4,8 @@
 import { nameOf } from "./audit-table.js";
 import { element } from "./element.js";
 import { ago, date, number } from "./moment.js";
-import { activity as text, providers } from "./text.js";
+import { activity as text } from "./activity-text.js";
+import { providers } from "./text.js";
 
 const PERIODS = [7, 30, 90];
 // Others are in the table. Room is kept for as many, so that nothing moves.

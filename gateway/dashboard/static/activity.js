@@ -9,7 +9,8 @@ import { element } from "./element.js";
 import "./failure-list.js";
 import { announce, complain, content } from "./frame.js";
 import { watch } from "./live.js";
-import { activity as text, providers } from "./text.js";
+import { activity as text } from "./activity-text.js";
+import { providers } from "./text.js";
 
 const FILTERS = ["provider", "action", "service", "failed"];
 const PERIODS = ["7", "30", "90"];

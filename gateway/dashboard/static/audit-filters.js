@@ -2,7 +2,8 @@
 
 import { nameOf } from "./audit-table.js";
 import { button, element } from "./element.js";
-import { activity as text, providers } from "./text.js";
+import { activity as text } from "./activity-text.js";
+import { providers } from "./text.js";
 
 class AuditFilters extends HTMLElement {
   #selects = {

@@ -3,7 +3,8 @@
 import { element } from "./element.js";
 import { icon } from "./icon.js";
 import { ago, clock, date } from "./moment.js";
-import { activity as text, providers } from "./text.js";
+import { activity as text } from "./activity-text.js";
+import { providers } from "./text.js";
 
 const BONES = 8;
 const WORDS = Object.assign({}, ...Object.values(text.kinds));

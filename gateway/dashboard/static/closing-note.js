@@ -19,7 +19,7 @@ class ClosingNote extends HTMLElement {
     stay.addEventListener("click", () => this.#end());
     this.replaceChildren(element("span", {}, words.closing), stay);
     this.#host = this.closest("dialog");
-    // After the focus that the opening itself moves.
+    // After the focus that is moved here.
     this.#timer = setTimeout(() => {
       for (const use of USES) this.#host.addEventListener(use, this.#stay);
       this.#wait();

@@ -1,5 +1,5 @@
-// The dialog that connects a provider. In: `open(description, {replaces})`. Out: the events `dialog-sending`, which says
-// whether a connect is under way, `integration-connected` and `dialog-closed`.
+// The dialog that connects a provider. In: `open(description, {replaces})`. Out: the events `dialog-sending` (whether it
+// is), `integration-connected` and `dialog-closed`.
 
 import * as api from "./api.js";
 import { BackButton } from "./back-button.js";
@@ -21,7 +21,6 @@ class ConnectDialog extends HTMLElement {
   #description = null;
   #form = null;
   #slow = 0;
-  #leaving = false;
   #byPointer = false;
   #unwatch = () => {};
   #backButton = new BackButton(() => this.#close());
@@ -36,7 +35,7 @@ class ConnectDialog extends HTMLElement {
     this.#dialog.addEventListener("close", () => this.#empty());
     window.addEventListener("pagehide", () => this.#form?.forget());
     // On the way back the browser may show the page just as it was left.
-    window.addEventListener("pageshow", (event) => event.persisted && this.#leaving && this.#return());
+    window.addEventListener("pageshow", (event) => event.persisted && this.#sending && this.#stop());
   }
 
   /** Ask for a provider's credential or consent. `replaces` says that there is one already. */
@@ -112,7 +111,7 @@ class ConnectDialog extends HTMLElement {
     if (!answer) return;
     const isOpen = form === this.#form;
     // The browser is on its way; until it has left, nothing is to be clicked twice.
-    if (answer.authorizationUrl && isOpen) return this.#leave(answer.authorizationUrl);
+    if (answer.authorizationUrl && isOpen) return location.assign(answer.authorizationUrl);
     this.#tell("dialog-sending", { provider, sending: false });
     if (answer.success && !byConsent) this.#tell("integration-connected", { provider });
     if (!isOpen) return;
@@ -152,17 +151,12 @@ class ConnectDialog extends HTMLElement {
   #occupy(state) {
     this.#state = state;
     this.#form.occupy(state !== "form");
+    for (const made of this.#dialog.querySelectorAll('[data-action="cancel"], [data-action="close"]')) made.ariaDisabled = String(state === "sending");
     this.#form.say(...(state === "form" ? [] : ["busy", "clock", words[state]]));
     if (state !== "form") this.#slow = setTimeout(() => this.#form?.say("busy", "clock", words.slow), SLOW);
   }
 
-  #leave(url) {
-    this.#leaving = true;
-    location.assign(url);
-  }
-
-  #return() {
-    this.#leaving = false;
+  #stop() {
     this.#tell("dialog-sending", { sending: false });
     this.#occupy("form");
   }

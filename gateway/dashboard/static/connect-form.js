@@ -46,7 +46,7 @@ export class ConnectForm {
   /** Put the focus where there is something to type. */
   focus() {
     const empty = this.#used.find(({ needed, value }) => needed && !value);
-    (empty?.input ?? this.submit).focus({ preventScroll: this.submit.checkVisibility() && !empty });
+    (empty?.input ?? this.submit).focus({ preventScroll: !empty });
   }
 
   /** Whether it can be sent; else says what is missing. */
@@ -125,9 +125,9 @@ function outward(href, text) {
 function asks({ asksFor, neverAsksFor }) {
   const list = (mark, title, sentences) => {
     const items = sentences.map((sentence) => element("li", {}, icon(mark), element("span", {}, sentence)));
-    return items.length && element("section", { class: `asks ${mark}` }, element("h3", {}, title), element("ul", {}, ...items));
+    return element("section", { class: `asks ${mark}` }, element("h3", {}, title), element("ul", {}, ...items));
   };
-  return [list("check", words.asksFor, asksFor), list("close", words.neverAsksFor, neverAsksFor)].filter(Boolean);
+  return [list("check", words.asksFor, asksFor), list("close", words.neverAsksFor, neverAsksFor)];
 }
 
 function next({ next, byConsent, consoleUrl }, replaces) {

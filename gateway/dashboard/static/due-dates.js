@@ -4,7 +4,8 @@ import { mark, nameOf } from "./audit-table.js";
 import { element } from "./element.js";
 import { icon } from "./icon.js";
 import { date, untilDay } from "./moment.js";
-import { activity as text, providers } from "./text.js";
+import { activity as text } from "./activity-text.js";
+import { providers } from "./text.js";
 
 const SOON = 7 * 86_400_000;
 

@@ -3,7 +3,7 @@
 import { mark, sentence } from "./audit-table.js";
 import { element } from "./element.js";
 import { icon } from "./icon.js";
-import { activity as text } from "./text.js";
+import { activity as text } from "./activity-text.js";
 
 class FailureList extends HTMLElement {
   connectedCallback() {

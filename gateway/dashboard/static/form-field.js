@@ -3,8 +3,8 @@
 import { element } from "./element.js";
 import { choices as choiceWords, dialog as words } from "./text.js";
 
-// Password managers must neither offer to keep what is a provider's nor fill in something of their own. A one-time code
-// is what none of them keeps. There is no `name`: should the browser send the form by itself, nothing is in it.
+// Password managers must neither keep what is a provider's nor fill in what is theirs. There is no `name`: should the
+// browser send the form by itself, nothing is in it.
 const PRIVATE = {
   autocomplete: "off",
   autocapitalize: "off",

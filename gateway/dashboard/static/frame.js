@@ -97,3 +97,8 @@ channel.addEventListener("message", ({ data }) => {
   if (data === "signed-in") tryAgain();
 });
 find('[data-action="sign-out"]').addEventListener("click", signOut);
+find(".skip").addEventListener("click", (event) => {
+  // With an address of its own, closing a dialog by going back would move the focus there again.
+  event.preventDefault();
+  find(event.currentTarget.hash).focus();
+});

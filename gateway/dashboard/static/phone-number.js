@@ -1,7 +1,7 @@
 // Phone numbers as ITU-T E.164 has them, out of what people type. Whether a number exists, the provider says.
 
-// Every country and its calling code (ITU Operational Bulletin, list of E.164 country codes). After a colon is how the
-// numbers go on in countries that share a code; the others with that code are those of the country without a colon.
+// Countries and their calling codes (ITU list of E.164 country codes). After a colon is how numbers go on where a code is
+// shared; all others of it are those of the country without a colon.
 const CODES = {};
 const TABLE = `
 AC247AD376AE971AF93AG1:268AI1:264AL355AM374AO244AR54AS1:684AT43AU61AW297AX358:18AZ994BA387BB1:246BD880BE32BF226
@@ -19,7 +19,7 @@ SX1:721SY963SZ268TA290:8TC1:649TD235TG228TH66TJ992TK690TL670TM993TN216TO676TR90T
 US1UY598UZ998VA39:06698VC1:784VE58VG1:284VI1:340VN84VU678WF681WS685XK383YE967YT262:269,639ZA27ZM260ZW263`;
 for (const [, country, code, leads] of TABLE.matchAll(/([A-Z]{2})(\d+):?([\d,]*)/g)) CODES[country] = [code, ...leads.split(",").filter(Boolean)];
 
-// What is dialled before a number inside a country, and is no part of it. Elsewhere it is one 0.
+// What is dialled before a number inside a country. Elsewhere it is one 0.
 const TRUNK = { 1: /^1(?=\d{10}$)/, 7: /^8(?=\d{10}$)/, 36: /^06/, 370: /^[08]/, 375: /^80?/, 993: /^8/ };
 // Where numbers themselves begin with 0.
 const KEEPS_ZERO = new Set(["39", "225", "229", "241", "242", "378", "379"]);

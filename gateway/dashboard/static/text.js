@@ -1,4 +1,4 @@
-// Every sentence of the dashboard, in one place.
+// Every sentence of the dashboard; those of the activity page alone are in activity-text.js.
 
 export const providers = {
   vapi: {
@@ -170,7 +170,7 @@ export const dialog = {
   mend: "This does not look right. Compare it with what is said below.",
   sending: "Testing with the provider, then connecting…",
   testing: "Testing with the provider. Nothing is saved…",
-  slow: "Still working: the provider is slow. You need not do anything.",
+  slow: "Still working: the provider is slow.",
   accepted: (name, account) => `${name} accepts this${account ? ` (${account})` : ""}. Nothing is saved yet.`,
   refused: (name) => `${name} does not accept this. Nothing was saved.`,
   kept: "What you typed is still here, but for secrets. Sign in in another tab, then go on here.",
@@ -181,11 +181,11 @@ export const dialog = {
   conceal: (label) => `Hide ${label}`,
   emptied: "Emptied for your safety: enter it again.",
   makeUp: "Generate",
-  madeUp: "Made up in your browser. Copy it now if you need it at the provider: once saved, it is never shown again.",
+  madeUp: "Copy it now if you need it at the provider: once saved, it is never shown again.",
   copy: "Copy",
   copied: "Copied",
   selectedShort: "Selected",
-  selected: "The clipboard is not allowed here. It is selected: copy it with your keyboard or menu.",
+  selected: "The clipboard is not allowed here. Copy what is selected with your keyboard or menu.",
   toolFor: (tool, label) => `${tool}: ${label}`,
   numberOf: (country, code) => `Without + it counts as one of this country: ${country} (+${code}).`,
   numberWhole: "Begin with + and the country code.",
@@ -223,82 +223,13 @@ export const consent = {
   failed: "Google Calendar was not connected",
   missing: "A permission is missing",
   denied: "You did not allow it",
-  again: "Nothing was connected, and nothing of your account is kept. You can try again as often as you like.",
+  again: "Nothing was connected, and nothing of your account is kept.",
   retry: "Try again with Google",
   leaving: "Going to Google…",
   nothing: "This page is where Google sends you back to. Begin at the integrations.",
 };
 
 const events = (count) => `${count} ${count === 1 ? "event" : "events"}`;
-
-export const activity = {
-  columns: ["When", "What happened", "By", "Outcome"],
-  // Others are called as in the events.
-  services: { provider: "TenantVault", operator: "The operator" },
-  behalf: (person) => `for ${person}`,
-  byItself: "by itself",
-  byYou: "by you",
-  // Of each action what it is called, what is said of it, and what is said when it did not end well.
-  kinds: {
-    Reads: {
-      "credential.get": ["Credential handed out", "{service} was given the {provider} credential"],
-      "credential.resolve": ["Handed out by number or id", "{service} was given the {provider} credential, by number or id"],
-      "credential.get_newest": ["Newest credential handed out", "{service} was given the newest {provider} credential"],
-    },
-    Changes: {
-      "credential.put": ["Credential stored", "{who} stored a new {provider} credential"],
-      "credential.activate": ["Credential put into use", "{who} put the {provider} credential into use"],
-      "credential.refresh": ["Access renewed", "{service} renewed its access to {provider}"],
-      "credential.disconnect": ["Disconnected", "{who} disconnected {provider}"],
-      "credential.reconnect": ["Reconnected", "{who} reconnected {provider}"],
-      "credential.roll_back": ["Older version put into use", "{who} went back to version {version} of the {provider} credential"],
-      "credential.destroy": ["Version destroyed", "{who} destroyed version {version} of the {provider} credential"],
-    },
-    Checks: {
-      "credential.verify": ["Verified", "{provider} accepted the credential", "{provider} refused the credential"],
-      "credential.report_failure": ["Failure reported", "{service} reported that {provider} refuses the credential"],
-      "integrity.violation": ["Record not as it should be", "A stored record did not pass its check: it was not handed out"],
-    },
-    Organisation: {
-      "org.freeze": ["Frozen", "{who} froze your organisation: nothing can be read"],
-      "org.unfreeze": ["Freeze ended", "{who} ended the freeze of your organisation"],
-      "org.shred": ["Keys destroyed", "{who} destroyed your organisation’s keys for ever"],
-      "org.rotate_key": ["Key replaced", "{who} gave your organisation a new encryption key"],
-    },
-  },
-  outcomes: {
-    ok: "Done",
-    refused: "Refused",
-    record: "Damaged record",
-    pointer: "Changed from outside",
-    mapping: "Changed from outside",
-    org_key: "Key does not fit",
-    rollback: "Older than before",
-  },
-  details: { requestId: "Request id", version: "Version", service: "Service", at: "Time (UTC)", sequence: "Number" },
-  filters: { provider: "Provider", action: "Kind of event", service: "Service", failed: "Only failures" },
-  any: { provider: "All providers", action: "All kinds", service: "All services" },
-  clear: "Clear filters",
-  nothingYet: "Nothing has happened yet. What becomes of a credential is told here. ",
-  toIntegrations: "Connect a provider",
-  noMatch: "No event matches these filters.",
-  unavailable: "The history cannot be shown now.",
-  shown: (count, all) => (all ? events(count) : `The newest ${events(count)}`),
-  added: (count, all) => `${events(count)} more, ${all} in all`,
-  showNew: (count) => `Show ${count} new ${count === 1 ? "event" : "events"}`,
-  refreshed: "The activity is up to date.",
-  period: "Period",
-  days: (days) => `${days} days`,
-  counted: (days) => `Reads of the last ${days} days`,
-  noReads: "No service has read a credential in this time.",
-  accessColumns: ["Service", "Provider", "Reads", "Last read"],
-  asTable: (since) => `Since ${since}, as a table`,
-  neverDue: "Nothing to replace",
-  notConnected: "Not connected",
-  overdue: "Overdue",
-  noFailures: "No provider has refused a credential.",
-  allFailures: "Show all in the history",
-};
 
 export const problems = {
   unreachable: "The server cannot be reached. Check your connection and try again.",

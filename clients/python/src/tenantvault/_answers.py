@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from tenantvault._cache import Asked, Cache, Key
+from tenantvault._cache import Asked, Cache
+from tenantvault._entries import Key
 from tenantvault.credentials import ActiveCredential, ResolvedOrg
 from tenantvault.errors import DeadlineExceeded, TenantVaultError, VaultUnavailable
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from tenantvault._answers import instead, keep
 from tenantvault._async_wire import AsyncWire
 from tenantvault._batches import Batch, Gathering, KeyT, Many, ValueT
-from tenantvault._cache import Asked, Cache, Key
+from tenantvault._cache import Asked, Cache
 from tenantvault._cache_settings import CacheStatistics
+from tenantvault._entries import Key
 from tenantvault._failures import Service, client_closed, client_forked, copied, no_answer, other_loop
 from tenantvault._forks import tell_in_children
 from tenantvault._manner import Manner

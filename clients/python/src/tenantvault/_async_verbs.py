@@ -61,6 +61,13 @@ class AsyncVerbs:
         hit: ActiveCredential[Credential] | None = self._calls.hit((org_id, provider, include_previous), max_staleness)
         return hit or await self._got(org_id, provider, include_previous, max_staleness, deadline)
 
+    def remembered(
+        self, org_id: str, provider: Provider, *, include_previous: bool = False
+    ) -> ActiveCredential[Credential] | None:
+        """What `get` would give from memory; None when it would have to ask. It makes no call."""
+        hit: ActiveCredential[Credential] | None = self._calls.hit((org_id, provider, include_previous))
+        return hit
+
     async def vapi(
         self,
         org_id: str,

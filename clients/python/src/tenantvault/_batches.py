@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from tenantvault._answers import instead, keep
-from tenantvault._cache import Asked, Cache, Key
+from tenantvault._cache import Asked, Cache
+from tenantvault._entries import Key
 from tenantvault._failures import bad, copied, no_answer
 from tenantvault._methods import BATCH_GET, BATCH_RESOLVE
 from tenantvault._reads import kind_number, opened, org_of, provider_number, resolved, resource_of, staleness

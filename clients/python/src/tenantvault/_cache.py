@@ -11,18 +11,17 @@ the change did, or it was asked for under another watch.
 import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tenantvault._cache_settings import CacheSettings, CacheStatistics
+from tenantvault._entries import Entries, Entry, Key
+from tenantvault._generations import Generations
 
-_REMEMBERED_ORGS: Final = 10_000
 _KNOWN_ORGS: Final = 10_000  # that a watch may be asked about
 _NEVER: Final = -math.inf
 
-Key: TypeAlias = Hashable
 ValueT = TypeVar("ValueT")
 
 
@@ -34,17 +33,6 @@ class Asked:
     change: int
     at: float
     fresh: bool
-
-
-@dataclass(slots=True)
-class _Entry(Generic[ValueT]):
-    value: ValueT
-    org_id: str
-    generation: int
-    size: int
-    ends: float  # of being given while the vault is heard
-    until: float  # which it may be given at all
-    used: bool = False
 
 
 class Cache(Generic[ValueT]):
@@ -65,17 +53,11 @@ class Cache(Generic[ValueT]):
         self._timer = timer
         self._settle = settle
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Key, _Entry[ValueT]] = OrderedDict()
-        self._keys: dict[str, set[Key]] = {}
-        self._bytes = 0
+        self._entries: Entries[ValueT] = Entries(settings.entries, settings.max_bytes)
         self._since = self._heard_at = self._fresh_until = _NEVER
         self._ended = False
         self._watch = 0
-        self._changes = 0
-        # The newest generation that is known of each org and the number of the change before it was, the latest last;
-        # and the largest number that is not in there any more.
-        self._newest: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._let_go = 0
+        self._generations = Generations()
         self._counts = CacheStatistics()
 
     def hit(self, key: Key, within: float | None = None) -> ValueT | None:
@@ -115,7 +97,7 @@ class Cache(Generic[ValueT]):
         with self._lock:
             now = self._timer()
             fresh = self._since + self._settle <= now < self._fresh_until
-            return Asked(self._watch, self._changes, now, fresh)
+            return Asked(self._watch, self._generations.changes, now, fresh)
 
     def joinable(self, asked: Asked) -> bool:
         """Whether what was asked for then answers somebody who asks now.
@@ -124,7 +106,7 @@ class Cache(Generic[ValueT]):
         """
         return (
             asked.watch == self._watch
-            and asked.change == self._changes
+            and asked.change == self._generations.changes
             and self._timer() - asked.at < self._settings.lease
         )
 
@@ -133,27 +115,24 @@ class Cache(Generic[ValueT]):
     ) -> None:
         """Remember an answer of that many bytes for at most `life` seconds, unless it may be old already."""
         with self._lock:
-            newest, _ = self._newest.get(org_id, (0, 0))
             now = self._timer()
             ends = min(asked.at + self._settings.ttl, now + life)
+            if generation:
+                self._learn(org_id, generation)
             if (
                 self._ended
                 or not asked.fresh
                 or asked.watch != self._watch
-                or asked.change < self._let_go
+                or asked.change < self._generations.let_go
                 or not generation
-                or generation < newest
+                or generation < self._generations.newest(org_id)
                 or size > self._settings.max_bytes
                 or now >= ends
             ):
                 self._counts.not_kept += 1
                 return
-            self._note(org_id, generation)
-            self._drop(key)
-            self._make_room(size)
-            self._entries[key] = _Entry(value, org_id, generation, size, ends, now + life)
-            self._keys.setdefault(org_id, set()).add(key)
-            self._bytes += size
+            entry = Entry(value, org_id, generation, size, ends, now + life)
+            self._counts.evicted += self._entries.put(key, entry)
 
     def known(self) -> Mapping[str, int]:
         """The orgs of which something is remembered, with the oldest generation of it: a new watch asks about them.
@@ -162,22 +141,21 @@ class Cache(Generic[ValueT]):
         """
         with self._lock:
             self._counts.watches += 1
-            for org_id in list(self._keys)[:-_KNOWN_ORGS]:
-                self._drop_all(org_id, math.inf)
-            return {org_id: min(self._entries[key].generation for key in keys) for org_id, keys in self._keys.items()}
+            for org_id in list(self._entries.oldest())[:-_KNOWN_ORGS]:
+                self._entries.drop(org_id)
+            return self._entries.oldest()
 
     def changed(self, org_id: str, generation: int) -> None:
         """An org changed: drop what is older."""
         with self._lock:
-            self._changes += 1
-            self._note(org_id, generation)
+            self._generations.changes += 1
+            self._learn(org_id, generation)
 
     def resync(self) -> None:
         """Changes were missed: forget everything, and give nothing until the watch is heard again."""
         with self._lock:
-            self._counts.invalidated += len(self._entries)
             self._lose()
-            self._clear()
+            self._counts.invalidated += self._entries.clear()
 
     def heard(self) -> bool:
         """The watch says that nothing was missed up to now. False when that cannot be believed any more.
@@ -203,14 +181,14 @@ class Cache(Generic[ValueT]):
         """Forget everything, and keep nothing that was asked for before now."""
         with self._lock:
             self._watch += 1
-            self._clear()
+            self._entries.clear()
 
     def end(self) -> None:
         """Forget everything, for good."""
         with self._lock:
             self._ended = True
             self._lose()
-            self._clear()
+            self._entries.clear()
 
     def count(self, *, missed: int = 0, joined: int = 0, stale: int = 0) -> None:
         """Count what became of a call that found nothing."""
@@ -223,52 +201,12 @@ class Cache(Generic[ValueT]):
     def statistics(self) -> CacheStatistics:
         """A copy of the counts."""
         with self._lock:
-            return replace(self._counts, entries=len(self._entries), bytes=self._bytes)
+            return replace(self._counts, entries=len(self._entries), bytes=self._entries.bytes)
 
     def _lose(self) -> None:
         self._watch += 1
         self._fresh_until = _NEVER
 
-    def _note(self, org_id: str, generation: int) -> None:
-        newest, _ = self._newest.pop(org_id, (0, 0))
-        self._newest[org_id] = (max(generation, newest), self._changes)
-        if len(self._newest) > _REMEMBERED_ORGS:
-            _, (_, self._let_go) = self._newest.popitem(last=False)
-        if generation > newest:
-            self._counts.invalidated += self._drop_all(org_id, generation)
-
-    def _drop_all(self, org_id: str, below: float) -> int:
-        old = [key for key in self._keys.get(org_id, ()) if self._entries[key].generation < below]
-        for key in old:
-            self._drop(key)
-        return len(old)
-
-    def _make_room(self, size: int) -> None:
-        """Second chance: what was used since it was last looked at goes to the end instead."""
-        chances = len(self._entries)
-        while self._entries and (
-            len(self._entries) >= self._settings.entries or self._bytes + size > self._settings.max_bytes
-        ):
-            key, entry = next(iter(self._entries.items()))
-            chances -= 1
-            if entry.used and chances > 0:
-                entry.used = False
-                self._entries.move_to_end(key)
-            else:
-                self._drop(key)
-                self._counts.evicted += 1
-
-    def _clear(self) -> None:
-        self._entries.clear()
-        self._keys.clear()
-        self._bytes = 0
-
-    def _drop(self, key: Key) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return
-        self._bytes -= entry.size
-        keys = self._keys[entry.org_id]
-        keys.discard(key)
-        if not keys:
-            del self._keys[entry.org_id]
+    def _learn(self, org_id: str, generation: int) -> None:
+        if self._generations.learn(org_id, generation):
+            self._counts.invalidated += self._entries.drop(org_id, generation)

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from tenantvault._answers import instead, keep
 from tenantvault._batches import Batch, Gathering, KeyT, Many, ValueT
-from tenantvault._cache import Asked, Cache, Key
+from tenantvault._cache import Asked, Cache
 from tenantvault._cache_settings import CacheStatistics
+from tenantvault._entries import Key
 from tenantvault._failures import client_closed, client_forked
 from tenantvault._forks import tell_in_children
 from tenantvault._hedge import Asking
@@ -135,8 +136,9 @@ class Calls:
                 if self._watch is None and not self._wire.closed:
                     myself = weakref.ref(self)
                     told = Watching(cache, wanted=lambda: myself() is not None)
-                    self._watch = WatchThread(self._wire.vault[WATCH], told)
-                    self._watch.start()
+                    watch = WatchThread(self._wire.vault[WATCH], told)
+                    watch.start()
+                    self._watch = watch
         return cache
 
     def _shared(self, cache: Cache[Any], read: Read[AnswerT], asked: Asked, timeout: float) -> AnswerT:

@@ -47,6 +47,7 @@ class Manner:
     hedge_after: float | None
     telemetry: Telemetry | None
     now: Callable[[], datetime]
+    timer: Callable[[], float]
     target: str
     provider_target: str
 
@@ -69,7 +70,7 @@ class Manner:
         """The memory that is wanted. With `several` connections, other vaults than the watch's may answer."""
         if self.cache is None:
             return None
-        cache: Cache[Any] = Cache(self.cache, settle=self.cache.lease if several else 0.0)
+        cache: Cache[Any] = Cache(self.cache, self.timer, settle=self.cache.lease if several else 0.0)
         if self.telemetry is not None:
             gone = weakref.ref(cache)
             self.telemetry.observe(lambda: None if (there := gone()) is None else there.statistics)

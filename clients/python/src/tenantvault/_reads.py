@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from tenantvault._cache import Key
+from tenantvault._entries import Key
 from tenantvault._failures import bad
 from tenantvault._methods import GET, RESOLVE_CREDENTIAL, RESOLVE_ORG
 from tenantvault.credentials import (

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from tenantvault._cache import Asked, Key
+from tenantvault._cache import Asked
+from tenantvault._entries import Key
 
 
 class Work(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -48,6 +49,7 @@ class AsyncClient(AsyncVerbs):
         target: str = "",
         provider_target: str = "",
         now: Callable[[], datetime] = utc_now,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         manner = Manner(
             deadline=deadline,
@@ -55,6 +57,7 @@ class AsyncClient(AsyncVerbs):
             hedge_after=hedge_after,
             telemetry=telemetry,
             now=now,
+            timer=timer,
             target=target,
             provider_target=provider_target,
         )

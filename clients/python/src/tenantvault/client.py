@@ -1,6 +1,7 @@
 """The client for threads."""
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -46,6 +47,7 @@ class Client(Verbs):
         target: str = "",
         provider_target: str = "",
         now: Callable[[], datetime] = utc_now,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         manner = Manner(
             deadline=deadline,
@@ -53,6 +55,7 @@ class Client(Verbs):
             hedge_after=hedge_after,
             telemetry=telemetry,
             now=now,
+            timer=timer,
             target=target,
             provider_target=provider_target,
         )

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tenantvault import AsyncClient, Client, TlsFiles
+from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1.access_service_pb2_grpc import (
     CredentialAccessServiceServicer,
     add_CredentialAccessServiceServicer_to_server,
@@ -31,6 +32,7 @@ from tenantvault.v1.integration_service_pb2_grpc import (
 )
 
 LIFE = timedelta(days=1)
+HEARTBEAT = access.WatchChangesResponse(heartbeat=access.Heartbeat())
 
 
 class Authority:
@@ -111,12 +113,21 @@ class Listener:
 
 
 class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
-    """A server whose every method does what the test says. `calls` counts what arrived."""
+    """A server whose every method does what the test says. `calls` counts what arrived, but for watches.
+
+    Who watches hears what is put into `words`, and heartbeats where it `beats`, unless it `refuses_watches`. `watches`
+    are the requests of those; `watched` and `unwatched` say that one began, and that one ended.
+    """
 
     def __init__(self, tls: TlsFiles) -> None:
         self._listener = Listener(tls, self._add)
         self.calls = 0
         self.answer: Callable[[Any, Any], Awaitable[Any]]
+        self.words: asyncio.Queue[Any] = asyncio.Queue()
+        self.watches: list[Any] = []
+        self.watched = asyncio.Event()
+        self.unwatched = asyncio.Event()
+        self.refuses_watches = self.beats = False
         self.start = self._listener.start
         self.stop = self._listener.stop
 
@@ -132,7 +143,17 @@ class Vault(CredentialAccessServiceServicer, OrgDirectoryServiceServicer):
     BatchResolveOrgs = GetCredential
 
     async def WatchChanges(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the contract's name
-        yield await self.answer(request, context)
+        self.watches.append(request)
+        self.watched.set()
+        context.add_done_callback(lambda _: self.unwatched.set())
+        if self.refuses_watches:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "")
+        while True:
+            try:
+                yield await asyncio.wait_for(self.words.get(), 0.1)
+            except TimeoutError:
+                if self.beats:
+                    yield HEARTBEAT
 
     @property
     def target(self) -> str:

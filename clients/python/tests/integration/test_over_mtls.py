@@ -188,7 +188,8 @@ async def test_a_call_waits_for_a_vault_that_restarts(client: Any, vault: Any) -
     assert CREDENTIAL == (await call).credential
 
 
-async def test_a_vault_that_goes_away_under_a_call_is_unavailable(client: Any, vault: Any) -> None:
+async def test_a_vault_that_goes_away_under_a_call_is_unavailable(connect: Any, vault: Any) -> None:
+    client = connect(retries=False)
     vault.answer = hang = Hang()
     call = asyncio.create_task(client.vapi("acme", deadline=60))
     await hang.arrived.wait()
@@ -196,6 +197,7 @@ async def test_a_vault_that_goes_away_under_a_call_is_unavailable(client: Any, v
 
     with pytest.raises(Unavailable):
         await call
+    await client.close()
 
 
 async def test_closing_ends_the_calls_under_way_with_an_error(client: Any, vault: Any) -> None:
@@ -231,9 +233,11 @@ async def test_cancelling_a_task_ends_its_call_on_the_server(vault: Any, authori
         await ended.wait()
 
 
-async def test_many_tasks_and_many_threads_share_one_client(client: Any, vault: Any) -> None:
+async def test_many_tasks_and_many_threads_share_one_client(connect: Any, vault: Any) -> None:
+    client = connect(cache=None)
     vault.answer = serve_acme
 
     found = await asyncio.gather(*(client.vapi("acme") for _ in range(50)))
 
     assert 50 == sum(each.credential == CREDENTIAL for each in found) == vault.calls
+    await client.close()

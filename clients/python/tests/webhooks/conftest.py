@@ -29,13 +29,14 @@ class Held:
 
 @dataclass(slots=True)
 class MemoryVault:
-    """What webhooks ask of the client. `failure` is raised in the place of each answer, `failures` of one verb."""
+    """What webhooks ask of the client; `memory` is what that remembers. `failure` is raised in the place of each answer, `failures` of one verb."""
 
     held: dict[tuple[str, Provider], Held] = field(default_factory=dict)
     owners: dict[tuple[ResourceKind, str], str] = field(default_factory=dict)
     failure: TenantVaultError | None = None
     failures: dict[str, TenantVaultError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    memory: dict[tuple[str, Provider], Held] = field(default_factory=dict)
 
     def put(self, org_id: str, provider: Provider, credential: Credential, *resources: Resource) -> Held:
         held = self.held[org_id, provider] = Held(org_id, credential, resources=resources)
@@ -43,8 +44,19 @@ class MemoryVault:
             self.owners[resource.kind, resource.resource_id] = org_id
         return held
 
-    async def get(self, org_id: str, provider: Provider, *, include_previous: bool = False) -> Held:
-        self._ask("get")
+    def remembered(self, org_id: str, provider: Provider, *, include_previous: bool = False) -> Held | None:
+        assert include_previous
+        return self.memory.get((org_id, provider))
+
+    async def get(
+        self,
+        org_id: str,
+        provider: Provider,
+        *,
+        include_previous: bool = False,
+        max_staleness: float | None = None,
+    ) -> Held:
+        self._ask("get" if max_staleness is None else f"get within {max_staleness}")
         assert include_previous
         if (org_id, provider) not in self.held:
             raise CredentialNotFound

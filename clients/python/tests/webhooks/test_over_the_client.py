@@ -1,5 +1,6 @@
 """The application in front of the real client, whose transport alone is not real."""
 
+import json
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from tenantvault._status import to_status
 from tenantvault.errors import CredentialNotFound
 from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1 import credential_pb2 as pb
+from tenantvault.v1 import directory_service_pb2 as directory
 from tenantvault.webhooks import Event, Webhooks
 
 
@@ -63,3 +65,49 @@ async def test_an_id_that_is_none_and_an_org_without_a_credential_are_unknown(
     for path in ("/vapi/acme", "/vapi/No%20Org", "/vapi/../x", f"/vapi/{'a' * 999}"):
         answer = await send(hooks, path, headers=[(b"x-vapi-secret", b"s")], chunks=[b"{}"])
         assert answer.status == (404 if ".." in path else 401)
+
+
+async def test_a_webhook_of_an_org_that_is_remembered_asks_the_vault_nothing(
+    asynchronous: AsyncClient, wire: Any, send: Any
+) -> None:
+    client = AsyncClient(asynchronous._wire._channels[0])
+    assert client._calls.cache is not None
+    client._calls.cache.heard()
+    hooks = Webhooks(client, public_url="https://hooks.example.com")
+    kinds: list[str] = []
+
+    @hooks.on(Provider.VAPI)
+    async def keep(event: Event) -> None:
+        kinds.append(event.type)
+
+    def answer(call: Any) -> Any:
+        if isinstance(call.request, directory.ResolveOrgRequest):
+            return directory.ResolveOrgResponse(org_id="acme", generation=7)
+        active = pb.ActiveCredential(
+            org_id="acme",
+            provider=pb.PROVIDER_VAPI,
+            version=1,
+            credential=vapi("secret"),
+            resources=[pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id="assistant")],
+            generation=7,
+        )
+        kind = access.ResolveCredentialResponse if "Resolve" in call.method else access.GetCredentialResponse
+        return kind(credential=active)
+
+    wire.answer = answer
+    calls = []
+    for number, path in enumerate(("/vapi/acme", "/vapi", "/vapi/acme", "/vapi")):
+        message = {
+            "type": f"hang-{number}",
+            "call": {"assistantId": "assistant"},
+            "phoneNumber": {"number": "+12025550100"},
+        }
+        body = json.dumps({"message": message}).encode()
+        before = len(wire.calls)
+        assert 200 == (await send(hooks, path, headers=[(b"x-vapi-secret", b"secret")], chunks=[body])).status
+        calls.append(len(wire.calls) - before)
+
+    # The credential and whose the number is; the credential by the assistant; and then nothing any more.
+    assert [2, 1, 0, 0] == calls
+    assert 4 == len(kinds)
+    await client.close()

@@ -4,7 +4,7 @@ from services.provider.description import Description, Field
 from services.provider.fields import LONGEST
 from services.provider.providers.twilio.form import ACCOUNT_SID_FORM, ALGORITHMS, API_KEY_SID_FORM
 
-_TOKEN = "Auth Token"
+_TOKEN = "Auth Token"  # noqa: S105 - a way, as people call it
 _KEY = "API key"
 _SECRET = f"[!-~]{{1,{LONGEST}}}"
 # As people type it; the marks between the digits are left out afterwards. Browsers want them escaped (`v` flag).

@@ -54,8 +54,19 @@ class Active(Protocol):
 class Vault(Protocol):
     """What of the client is needed here; `tenantvault.AsyncClient` has it."""
 
-    async def get(self, org_id: str, provider: Provider, *, include_previous: bool = False) -> Active:
-        """The org's credential; CredentialNotFound when it has none."""
+    async def get(
+        self,
+        org_id: str,
+        provider: Provider,
+        *,
+        include_previous: bool = False,
+        max_staleness: float | None = None,
+    ) -> Active:
+        """The org's credential; CredentialNotFound when it has none. With a `max_staleness` of 0, the one of now."""
+        ...
+
+    def remembered(self, org_id: str, provider: Provider, *, include_previous: bool = False) -> Active | None:
+        """The same from memory, where it is there."""
         ...
 
     async def resolve_credential(
@@ -71,10 +82,14 @@ class Vault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The org that a webhook is for, as far as is known before it is verified; `found_by` named it."""
+    """The org that a webhook is for, as far as is known before it is verified; `found_by` named it.
+
+    `remembered` says that the vault was not asked.
+    """
 
     active: Active
     found_by: Name | None = None
+    remembered: bool = False
 
     def credentials(self, now: float) -> tuple[Credential, ...]:
         """The current credential, and the one before while it is good. `now` is seconds since 1970."""
@@ -93,12 +108,10 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
         TenantVaultError: the vault gave no answer, or does not let this service ask.
     """
     if org_id:
-        try:
-            return Owner(await vault.get(org_id, provider, include_previous=True))
-        except TenantVaultError as error:
-            if not _means_nobody(error):
-                raise
-            return None
+        remembered = vault.remembered(org_id, provider, include_previous=True)
+        return (
+            await current_owner(vault, provider, org_id) if remembered is None else Owner(remembered, remembered=True)
+        )
     for name in names[:MOST_NAMES]:
         try:
             active = await vault.resolve_credential(name.kind, name.resource_id, provider, include_previous=True)
@@ -108,6 +121,18 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
         else:
             return Owner(active, name)
     return None
+
+
+async def current_owner(
+    vault: Vault, provider: Provider, org_id: str, *, max_staleness: float | None = None
+) -> Owner | None:
+    """The org with this id, as `find_owner`, of the vault."""
+    try:
+        return Owner(await vault.get(org_id, provider, include_previous=True, max_staleness=max_staleness))
+    except TenantVaultError as error:
+        if not _means_nobody(error):
+            raise
+        return None
 
 
 async def names_another(vault: Vault, owner: Owner, names: Sequence[Name]) -> bool:

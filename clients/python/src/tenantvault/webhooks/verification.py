@@ -1,11 +1,12 @@
 """From a request to an event of an org."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from tenantvault.webhooks.event import Event
-from tenantvault.webhooks.org import Owner, Vault, find_owner, names_another
+from tenantvault.webhooks.org import Owner, Vault, current_owner, find_owner, names_another
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 from tenantvault.webhooks.sender import Sender
@@ -16,8 +17,8 @@ _log = logging.getLogger(__name__)
 async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Request, *, now: float) -> Event:
     """The event in a request, with its org: `org_id`, or where that is empty the one that the body names.
 
-    Given an `org_id` the vault is asked once, and then an org that nobody knows costs the same hashing as a wrong
-    signature. Without one the vault is asked about up to three names, until one leads to an org: how long that takes
+    Given an `org_id`, what proves itself by the credential that is remembered costs no question to the vault. Anything
+    else costs one, and an org that nobody knows costs the same hashing as a wrong signature. Without one the vault is asked about up to three names, until one leads to an org: how long that takes
     may tell which of them is known. What was rejected is in the log, with its cause.
 
     Raises:
@@ -26,6 +27,11 @@ async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Requ
     """
     owner = await find_owner(vault, sender.provider, org_id, () if org_id else sender.names(request))
     try:
+        if owner is not None and owner.remembered:
+            with suppress(WebhookRejected):
+                return await _checked(vault, sender, owner, request, now)
+            # As for an org that is not remembered, or not there: how long it takes must not tell them apart.
+            owner = await current_owner(vault, sender.provider, org_id, max_staleness=0)
         return await _checked(vault, sender, owner, request, now)
     except WebhookRejected as rejection:
         log_rejection(sender, owner, rejection)
