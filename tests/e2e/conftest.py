@@ -45,9 +45,9 @@ class Product:
                 await asyncio.sleep(0.05)
 
     def vault(self, peer: str = "voice-agent") -> AsyncClient:
-        """The vault, as an internal service."""
+        """The vault, as an internal service that asks it each time."""
         return AsyncClient.connect(
-            self.stack.vault_target, self.stack.tls(peer), provider_target=self.stack.provider_target
+            self.stack.vault_target, self.stack.tls(peer), provider_target=self.stack.provider_target, cache=None
         )
 
     async def sandbox(self, method: str, path: str, json: Any = None) -> Any:

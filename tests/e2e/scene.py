@@ -37,6 +37,8 @@ class Scene:
         self.complaints: list[str] = []
         self._suffix = suffix
         self._names = names
+        # The org whose integrations are open and as an administrator first sees them, but for a dialog over them.
+        self._at = ""
         self._worlds: dict[World, str] = {}
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._heard)
@@ -76,16 +78,22 @@ class Scene:
         """Open the integrations of an org, and wait until they are there."""
         await self.enter(org, role=role)
         await expect(self.page.locator('integration-card:not([data-state="loading"])')).to_have_count(5)
+        self._at = org if role == "admin" else ""
 
     async def leave(self) -> None:
         """Sign out, and take back what earlier states left behind."""
+        self._at = ""
         await self.page.unroute_all(behavior="ignoreErrors")
         await self.page.context.clear_cookies()
         await self.product.sandbox("DELETE", "faults")
 
     async def form(self, provider: str, org: str, action: str = "connect") -> None:
-        """Open an org's dialog for a provider."""
-        await self.open(org)
+        """Open an org's dialog for a provider, in place of another one that is open."""
+        if self._at != org:
+            await self.open(org)
+        elif await self.dialog.count():
+            await self.dialog.locator('[data-action="close"]').click()
+            await expect(self.dialog).to_have_count(0)
         await self.act(provider, action)
         await expect(self.dialog).to_be_visible()
 
@@ -100,8 +108,14 @@ class Scene:
 
     async def send(self, **values: str) -> None:
         """Fill fields of the open dialog, and send it by the keyboard, after which it does not close by itself."""
+        self._at = ""
         await self.fill(**values)
         await self.dialog.locator('[data-action="submit"]').press("Enter")
+
+    async def end_session(self) -> None:
+        """Let the session be over, without the page's knowing."""
+        self._at = ""
+        await self.page.context.clear_cookies()
 
     async def hold(self, pattern: str) -> None:
         """Let no request of this pattern come back."""

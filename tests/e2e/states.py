@@ -59,7 +59,7 @@ async def integrations_unreachable(scene: Scene) -> None:
 
 async def integrations_session_ended(scene: Scene) -> None:
     await integrations_connected(scene)
-    await scene.page.context.clear_cookies()
+    await scene.end_session()
     await scene.page.locator('[data-action="refresh"]').click()
     await expect(scene.page.locator('[data-action="sign-in-again"]')).to_be_visible()
 
@@ -186,7 +186,7 @@ async def vapi_not_reached(scene: Scene) -> None:
 
 async def vapi_session_ended(scene: Scene) -> None:
     await vapi_form(scene)
-    await scene.page.context.clear_cookies()
+    await scene.end_session()
     await scene.send(apiKey=vapi_key())
     await expect(scene.dialog.get_by_role("link", name="Sign in again")).to_be_visible()
 

@@ -52,6 +52,7 @@ async def enlarge(screen: CDPSession, width: int, height: int, scale: float) -> 
 
 async def faults_of(scene: Scene, screen: CDPSession, state: State) -> list[str]:
     """What is wrong with a state, and where it is seen."""
+    scene.complaints.clear()
     await scene.show("light", 1280)
     await state(scene)
     found: list[str] = []

@@ -182,6 +182,13 @@ def test_what_is_no_time_to_wait_is_refused(kind: Any, hedge_after: float) -> No
         kind(None, hedge_after=hedge_after)
 
 
+@pytest.mark.parametrize("channels", [0, -1])
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+async def test_what_is_no_number_of_connections_is_refused(kind: Any, channels: int) -> None:
+    with pytest.raises(InvalidRequest, match="channels"):
+        kind.connect("localhost:1", None, channels=channels)
+
+
 async def test_a_report_is_never_made_twice(remember: Any, wire: Any) -> None:
     client = remember(hedge_after=AT_ONCE, cache=None)
     asked = threading.Event()

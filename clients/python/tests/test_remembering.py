@@ -273,6 +273,22 @@ async def test_a_bad_argument_is_refused_as_ever(
     assert [] == wire.calls
 
 
+async def test_memory_alone_may_be_asked_and_memory_may_be_passed_over(
+    remembering: Any, wire: Any, vault: Vault
+) -> None:
+    assert await remembering.remembered("acme", Provider.VAPI) is None
+    assert await remembering.remembered([], Provider.VAPI) is None
+    assert [] == wire.calls
+    first = await remembering.get("acme", Provider.VAPI)
+    assert first is await remembering.remembered("acme", Provider.VAPI)
+    assert await remembering.remembered("acme", Provider.VAPI, include_previous=True) is None
+    second = await remembering.get("acme", Provider.VAPI, from_memory=False)
+
+    assert second is not first
+    assert second is await remembering.get("acme", Provider.VAPI)
+    assert [False, False] == [call.request.HasField("max_staleness") for call in wire.calls]
+
+
 async def test_the_previous_one_is_given_no_longer_than_it_is_readable(
     remembering: Any, wire: Any, vault: Vault, clock: Any
 ) -> None:

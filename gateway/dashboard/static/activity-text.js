@@ -1,5 +1,7 @@
 // Every sentence of the activity page.
 
+const events = (count) => `${count} ${count === 1 ? "event" : "events"}`;
+
 export const activity = {
   columns: ["When", "What happened", "By", "Outcome"],
   // Others are called as in the events.

@@ -229,8 +229,6 @@ export const consent = {
   nothing: "This page is where Google sends you back to. Begin at the integrations.",
 };
 
-const events = (count) => `${count} ${count === 1 ? "event" : "events"}`;
-
 export const problems = {
   unreachable: "The server cannot be reached. Check your connection and try again.",
   tooSlow: "There was no answer for more than a minute. It may have worked all the same: look before you try again.",

@@ -49,6 +49,7 @@ class Verbs:
         provider: Provider,
         *,
         include_previous: bool = False,
+        from_memory: bool = True,
         max_staleness: float | None = None,
         deadline: float | None = None,
     ) -> ActiveCredential[Credential]:
@@ -56,9 +57,11 @@ class Verbs:
 
         With `include_previous` the one that a rotation replaced comes along as its `previous`, while it is readable.
         `max_staleness` is how many seconds old the answer may be, when it comes from memory and when the vault's
-        database cannot be asked; 0 asks the database.
+        database cannot be asked; 0 asks the database. Without `from_memory` the vault is asked in any case, which may
+        answer from its own.
         """
-        hit: ActiveCredential[Credential] | None = self._calls.hit((org_id, provider, include_previous), max_staleness)
+        key = (org_id, provider, include_previous)
+        hit: ActiveCredential[Credential] | None = self._calls.hit(key, max_staleness) if from_memory else None
         return hit or self._got(org_id, provider, include_previous, max_staleness, deadline)
 
     def remembered(

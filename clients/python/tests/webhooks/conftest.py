@@ -29,7 +29,9 @@ class Held:
 
 @dataclass(slots=True)
 class MemoryVault:
-    """What webhooks ask of the client; `memory` is what that remembers. `failure` is raised in the place of each answer, `failures` of one verb."""
+    """What webhooks ask of the client; `memory` is what that remembers.
+
+    `failure` is raised in the place of each answer, `failures` of one verb."""
 
     held: dict[tuple[str, Provider], Held] = field(default_factory=dict)
     owners: dict[tuple[ResourceKind, str], str] = field(default_factory=dict)
@@ -49,15 +51,11 @@ class MemoryVault:
         return self.memory.get((org_id, provider))
 
     async def get(
-        self,
-        org_id: str,
-        provider: Provider,
-        *,
-        include_previous: bool = False,
-        max_staleness: float | None = None,
+        self, org_id: str, provider: Provider, *, include_previous: bool = False, from_memory: bool = True
     ) -> Held:
-        self._ask("get" if max_staleness is None else f"get within {max_staleness}")
+        self._ask("get")
         assert include_previous
+        assert not from_memory
         if (org_id, provider) not in self.held:
             raise CredentialNotFound
         return self.held[org_id, provider]

@@ -78,6 +78,8 @@ class Held(Protocol):
 
 class MemoryVault(Vault, Protocol):
     asked: list[str]
+    memory: dict[tuple[str, Provider], Any]
+    held: dict[tuple[str, Provider], Any]
     failure: TenantVaultError | None
     failures: dict[str, TenantVaultError]
     owners: dict[tuple[ResourceKind, str], str]
@@ -379,6 +381,33 @@ async def test_a_sender_without_a_proof_makes_one_question_to_the_vault_and_no_m
         acme.asked.clear()
         await send(hooks, f"/vapi/{org_id}", headers=sample.headers, chunks=[sample.body])
         assert acme.asked == ["get"]
+
+
+async def test_also_of_an_org_that_is_remembered_so_that_no_time_tells_it_apart(
+    hooks: Webhooks, send: Send, acme: MemoryVault, taken: Taken
+) -> None:
+    acme.memory["acme", Provider.VAPI] = acme.put("acme", Provider.VAPI, credentials("acme")[Provider.VAPI])
+    wrong, right = vapi(STATUS, secret="guess"), vapi(STATUS)
+    assert (await send(hooks, "/vapi/acme", headers=wrong.headers, chunks=[wrong.body])).status == 401
+    assert acme.asked == ["get"]
+
+    acme.asked.clear()
+    assert (await send(hooks, "/vapi/acme", headers=right.headers, chunks=[right.body])).status == 200
+    assert acme.asked == []
+
+
+async def test_what_is_remembered_and_old_rejects_nothing(
+    hooks: Webhooks, send: Send, acme: MemoryVault, taken: Taken
+) -> None:
+    old = VapiCredential(api_key=Secret("k"), webhook_secret=Secret("from-before"))
+    acme.memory["acme", Provider.VAPI] = acme.put("acme", Provider.VAPI, old)
+    acme.put("acme", Provider.VAPI, credentials("acme")[Provider.VAPI])
+    sample = vapi(STATUS)
+    assert (await send(hooks, "/vapi/acme", headers=sample.headers, chunks=[sample.body])).status == 200
+
+    # An org whose credential is gone meanwhile is as one that never was.
+    del acme.held["acme", Provider.VAPI]
+    assert (await send(hooks, "/vapi/acme", headers=sample.headers, chunks=[sample.body])).status == 401
 
 
 ACCOUNTS = [("AccountSid", f"AC{number:032x}") for number in range(999)]

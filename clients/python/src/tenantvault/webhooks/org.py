@@ -55,18 +55,13 @@ class Vault(Protocol):
     """What of the client is needed here; `tenantvault.AsyncClient` has it."""
 
     async def get(
-        self,
-        org_id: str,
-        provider: Provider,
-        *,
-        include_previous: bool = False,
-        max_staleness: float | None = None,
+        self, org_id: str, provider: Provider, *, include_previous: bool = False, from_memory: bool = True
     ) -> Active:
-        """The org's credential; CredentialNotFound when it has none. With a `max_staleness` of 0, the one of now."""
+        """The org's credential, of the vault where it may not be `from_memory`; CredentialNotFound when it has none."""
         ...
 
     def remembered(self, org_id: str, provider: Provider, *, include_previous: bool = False) -> Active | None:
-        """The same from memory, where it is there."""
+        """The same from memory alone; None when it is not there."""
         ...
 
     async def resolve_credential(
@@ -109,9 +104,7 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
     """
     if org_id:
         remembered = vault.remembered(org_id, provider, include_previous=True)
-        return (
-            await current_owner(vault, provider, org_id) if remembered is None else Owner(remembered, remembered=True)
-        )
+        return await asked_owner(vault, provider, org_id) if remembered is None else Owner(remembered, remembered=True)
     for name in names[:MOST_NAMES]:
         try:
             active = await vault.resolve_credential(name.kind, name.resource_id, provider, include_previous=True)
@@ -123,12 +116,10 @@ async def find_owner(vault: Vault, provider: Provider, org_id: str, names: Seque
     return None
 
 
-async def current_owner(
-    vault: Vault, provider: Provider, org_id: str, *, max_staleness: float | None = None
-) -> Owner | None:
-    """The org with this id, as `find_owner`, of the vault."""
+async def asked_owner(vault: Vault, provider: Provider, org_id: str) -> Owner | None:
+    """The org with this id, as `find_owner`, and the vault is asked in any case."""
     try:
-        return Owner(await vault.get(org_id, provider, include_previous=True, max_staleness=max_staleness))
+        return Owner(await vault.get(org_id, provider, include_previous=True, from_memory=False))
     except TenantVaultError as error:
         if not _means_nobody(error):
             raise

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tenantvault.webhooks.event import Event
-from tenantvault.webhooks.org import Owner, Vault, current_owner, find_owner, names_another
+from tenantvault.webhooks.org import Owner, Vault, asked_owner, find_owner, names_another
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 from tenantvault.webhooks.sender import Sender
@@ -17,9 +17,10 @@ _log = logging.getLogger(__name__)
 async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Request, *, now: float) -> Event:
     """The event in a request, with its org: `org_id`, or where that is empty the one that the body names.
 
-    Given an `org_id`, what proves itself by the credential that is remembered costs no question to the vault. Anything
-    else costs one, and an org that nobody knows costs the same hashing as a wrong signature. Without one the vault is asked about up to three names, until one leads to an org: how long that takes
-    may tell which of them is known. What was rejected is in the log, with its cause.
+    Given an `org_id`, what proves itself by a credential that is remembered costs the vault no question. Anything else
+    costs it one, whether the org is remembered, known or nobody's, and an org that nobody knows costs the same hashing
+    as a wrong signature. Without an `org_id` the vault is asked about up to three names, until one leads to an org: how
+    long that takes may tell which of them is known. What was rejected is in the log, with its cause.
 
     Raises:
         WebhookRejected: it proves itself by no credential of the org, or names what belongs to another.
@@ -30,8 +31,8 @@ async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Requ
         if owner is not None and owner.remembered:
             with suppress(WebhookRejected):
                 return await _checked(vault, sender, owner, request, now)
-            # As for an org that is not remembered, or not there: how long it takes must not tell them apart.
-            owner = await current_owner(vault, sender.provider, org_id, max_staleness=0)
+            # What is remembered may be old; and how long it takes must not tell that there is such an org.
+            owner = await asked_owner(vault, sender.provider, org_id)
         return await _checked(vault, sender, owner, request, now)
     except WebhookRejected as rejection:
         log_rejection(sender, owner, rejection)
