@@ -22,7 +22,7 @@ MOST: Final = 64
 """Workers of one service."""
 
 WORKER: Final = "TENANTVAULT_WORKER"
-"""What a worker is told: its number, counted from 1."""
+"""What a worker is told: the process that started it."""
 
 GRACE: Final = 15.0
 """Seconds that workers have to end after SIGTERM; a little more than a server takes itself."""
@@ -55,18 +55,17 @@ def hand_over(module: str, listen: str, environ: Mapping[str, str]) -> None:
     else is set. ValueError as `wanted`.
     """
     if is_worker(environ):
-        _end_with_parent()
+        _end_with(environ[WORKER])
     elif wanted(environ) > 1:
         command = [sys.executable, "-m", "services.rpc.workers", module, listen]
         os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with(parent: str) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     # It may have died before the kernel knew.
-    if os.getppid() != parent:
+    if str(os.getppid()) != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -119,7 +118,9 @@ class Workers:
 
     async def run(self) -> int:
         """Keep them running until `stop`; returns the exit status."""
-        await asyncio.gather(*(self._keep(number) for number in range(1, self._count + 1)))
+        async with asyncio.TaskGroup() as group:
+            for number in range(1, self._count + 1):
+                group.create_task(self._keep(number))
         return self._status
 
     async def _keep(self, number: int) -> None:
@@ -144,21 +145,23 @@ class Workers:
     async def _one(self, number: int) -> int:
         """The exit status of a worker that ran until it ended, or was ended."""
         process = await asyncio.create_subprocess_exec(*self._command, env=self._env(number))
-        _log.info("a worker began", extra={"worker": number, "pid": process.pid})
         ended = asyncio.create_task(process.wait())
         told = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if not ended.done():
-            process.terminate()
-            done, _ = await asyncio.wait({ended}, timeout=GRACE)
-            if not done:
+        try:
+            _log.info("a worker began", extra={"worker": number, "pid": process.pid})
+            await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                process.terminate()
+                await asyncio.wait({ended}, timeout=GRACE)
+        finally:
+            told.cancel()
+            if not ended.done():
                 _log.error("a worker did not end in time", extra={"worker": number})
                 process.kill()
         return await ended
 
     def _env(self, number: int) -> dict[str, str]:
-        own = {**self._environ, WORKER: str(number), "TENANTVAULT_LISTEN": str(self._address)}
+        own = {**self._environ, WORKER: str(os.getpid()), "TENANTVAULT_LISTEN": str(self._address)}
         metrics = own.get("TENANTVAULT_METRICS_LISTEN", "")
         host, _, port = metrics.rpartition(":")
         if port.isdigit() and int(port):

@@ -320,7 +320,7 @@ async def activity_no_match(scene: Scene) -> None:
 
 
 async def activity_unreachable(scene: Scene) -> None:
-    await _activity(scene, await scene.world(busy))
+    await _activity(scene, await scene.world(busy), "?failed=true")
     await scene.cut_off("**/api/integrations/**")
     await scene.page.locator('[data-action="refresh"]').click()
     await expect(scene.page.locator("#page-problem")).to_be_visible()

@@ -20,11 +20,13 @@ MOST_REQUESTS = 40
 MOST_SHIFT = 0.1
 
 
-# Modules that the browser learns of only when it has read another: each is one more way to the server and back.
+# Modules that neither the page nor its own script names: each chain of them is one more way to the server and back.
 FOUND_LATE = """
-() => {
-  const links = [...document.querySelectorAll("link[rel=modulepreload], script[src]")];
-  const named = links.map(({href, src}) => href ?? src);
+async () => {
+  const own = document.querySelector("script[src]").src;
+  const script = await (await fetch(own)).text();
+  const imported = [...script.matchAll(/"\\.\\/([\\w-]+\\.js)"/g)].map(([, name]) => new URL(name, own).href);
+  const named = [own, ...imported, ...[...document.querySelectorAll("link[rel=modulepreload]")].map(({href}) => href)];
   const loaded = performance.getEntriesByType("resource").map(({name}) => name).filter((name) => name.endsWith(".js"));
   return loaded.filter((name) => !named.includes(name));
 }

@@ -7,13 +7,14 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 
-from tenantvault import AsyncClient, CacheStatistics, Client
+from tenantvault import AsyncClient, CacheStatistics, Client, _tokens
 from tenantvault._cache_settings import DEFAULT_CACHE
 from tenantvault._status import to_status
 from tenantvault.errors import TenantVaultError
@@ -246,6 +247,12 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, a deadline is not over before what has it has begun."""
+    monkeypatch.setattr(_tokens, "time", SimpleNamespace(monotonic=lambda: 1000.0))
 
 
 def _made(kind: Any, channel: Any, wires: tuple[Wire, Wire], **options: Any) -> Any:

@@ -571,6 +571,7 @@ def test_each_thread_raises_its_own_copy_of_the_error(thread_client: Client, wir
     assert 3 == len({id(each) for each in caught})
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("gives_up", ["by its deadline", "by being cancelled"])
 async def test_a_task_that_gives_up_ends_nobody_elses_call(
     task_client: AsyncClient, wire: Any, vault: Vault, gives_up: str
@@ -608,6 +609,7 @@ def test_a_thread_that_gives_up_ends_nobody_elses_call(
     assert 1 == len(wire.calls)
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_when_the_last_task_gives_up_the_call_is_ended(task_client: AsyncClient, wire: Any) -> None:
     ended = asyncio.Event()
 
@@ -625,6 +627,7 @@ async def test_when_the_last_task_gives_up_the_call_is_ended(task_client: AsyncC
     assert 0 == len(task_client._calls._sharing)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_when_the_last_thread_gives_up_the_call_is_ended(thread_client: Client, wire: Any, rpc_future: Any) -> None:
     wire.answer = rpc_future
     with pytest.raises(DeadlineExceeded):

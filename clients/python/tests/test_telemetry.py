@@ -149,6 +149,7 @@ async def test_without_a_cache_too_every_call_is_a_span(remember: Any, wire: Any
     assert ["OK", "NOT_FOUND"] == [(span.attributes or {})["rpc.response.status_code"] for span in told.spans]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_a_call_that_nobody_waits_for_any_more_is_told_as_cancelled(
     remember: Any, wire: Any, told: Told, rpc_future: Any
 ) -> None:

@@ -150,6 +150,13 @@ async def test_when_it_is_killed_its_workers_end_by_themselves(workers: Workers)
     await eventually(workers.all_gone)
 
 
+async def test_a_worker_whose_parent_died_before_it_began_ends_at_once(vault_environ: dict[str, str]) -> None:
+    process = await started({**vault_environ, "TENANTVAULT_WORKER": str(2**22 + 1)})
+    async with asyncio.timeout(20):
+        await process.communicate()
+    assert -signal.SIGTERM == process.returncode
+
+
 async def test_a_port_that_is_taken_and_a_wrong_setting_end_it_with_a_sentence(
     vault_environ: dict[str, str],
 ) -> None:
