@@ -50,6 +50,8 @@ async def test_a_page_is_painted_before_the_server_answers_and_then_holds_still(
         await may_answer.wait()
         await route.continue_()
 
+    # On a phone, where the cards stand below each other and what grows moves all that follows.
+    await scene.show("light", 390)
     await scene.admit(page.context, await scene.world(mixed))
     await watch(page.context, path)
     await page.route("**/api/**", hold)

@@ -192,6 +192,22 @@ async def test_the_watch_begins_with_the_first_read_and_nothing_is_kept_before_i
     assert 3 == len(wire.calls)
 
 
+async def test_with_several_connections_nothing_is_kept_until_the_watch_has_settled(
+    remember: Any, wire: Any, vault: Vault, clock: Any
+) -> None:
+    client = remember(others=[remember().client._wire._channels[0]])
+    for _ in range(3):
+        client.memory.heard()
+        await client.vapi("acme")
+        clock.now += 1
+    assert 3 == len(wire.calls)
+    client.memory.heard()
+    await client.vapi("acme")
+    await client.vapi("acme")
+
+    assert 4 == len(wire.calls)
+
+
 async def test_a_report_begins_no_watch(remember: Any, wire: Any) -> None:
     client = remember()
     wire.answer = access.ReportFailureResponse()

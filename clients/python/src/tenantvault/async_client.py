@@ -102,7 +102,7 @@ class AsyncClient(AsyncVerbs):
         return cls(
             open_channel(target, tls, retries=retries),
             open_channel(provider_target, tls) if provider_target else None,
-            others=[open_channel(target, tls, own_connection=False, retries=retries) for _ in others],
+            others=[open_channel(target, tls, own_connection=True, retries=retries) for _ in others],
             deadline=deadline,
             cache=cache,
             hedge_after=hedge_after,
