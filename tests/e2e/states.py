@@ -114,7 +114,7 @@ async def integrations_testing(scene: Scene) -> None:
 
 async def integrations_not_tested(scene: Scene) -> None:
     await integrations_connected(scene)
-    await scene.product.sandbox("POST", "faults", {"provider": "elevenlabs", "status": 429, "times": 9})
+    await scene.product.sandbox("POST", "faults", {"provider": "elevenlabs", "status": 422, "times": 9})
     await scene.act("elevenlabs", "verify")
     await expect(scene.page.locator("[data-notice]")).to_be_visible()
 
@@ -178,9 +178,9 @@ async def vapi_refused(scene: Scene) -> None:
     await expect(scene.dialog.locator('[data-field-problem="apiKey"]')).not_to_be_empty()
 
 
-async def vapi_not_reached(scene: Scene) -> None:
+async def vapi_frozen(scene: Scene) -> None:
     await vapi_form(scene)
-    await scene.send(apiKey="fa110429-0000-4000-8000-000000000000")
+    await scene.send(apiKey="fa110402-0000-4000-8000-000000000000")
     await expect(scene.dialog.locator('[data-said="bad"]')).to_be_visible()
 
 
@@ -383,7 +383,7 @@ GROUPS: Mapping[str, tuple[State, ...]] = {
     "answers": (
         vapi_bad_field,
         vapi_refused,
-        vapi_not_reached,
+        vapi_frozen,
         vapi_session_ended,
         vapi_signed_in_again,
         vapi_tested,
