@@ -13,11 +13,16 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import settings
 
 from tenantvault import AsyncClient, CacheStatistics, Client, _tokens
 from tenantvault._cache_settings import DEFAULT_CACHE
 from tenantvault._status import to_status
 from tenantvault.errors import TenantVaultError
+
+# No test is timed: machines are busy. What else is set, e.g. how many examples, stays.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 # A response, or what the call ends with.
 Answer = Any

@@ -130,3 +130,15 @@ async def test_the_way_back_from_signing_in_stays_on_this_site(gateway: Gateway)
     answer = await gateway.client.get("/", headers={"Host": "vault.example.com", "X-Forwarded-Host": "evil.example"})
     assert answer.headers["location"] == "/sign-in"
     assert ORIGIN not in answer.headers["location"]
+
+
+async def test_files_travel_compressed_and_what_is_somebodys_own_does_not(gateway: Gateway) -> None:
+    headers = {"Accept-Encoding": "gzip"}
+    file = await gateway.client.get("/static/style.css", headers=headers)
+    assert "gzip" == file.headers["Content-Encoding"]
+    assert (STATIC / "style.css").read_text("utf-8") == file.text
+    again = await gateway.client.get("/static/style.css", headers=headers | {"If-None-Match": file.headers["ETag"]})
+    assert (304, b"") == (again.status_code, again.content)
+    await gateway.sign_in()
+    own = await gateway.client.get("/", headers=headers)
+    assert "Content-Encoding" not in own.headers

@@ -1031,7 +1031,7 @@ class KeeperMachine(RuleBasedStateMachine):
         if where[0] in self.frozen:
             assert OrgFrozen is found is outcome
             return
-        assert (*where, resource) == (found.org_id, found.provider, found.resource)
+        assert (where[0], resource) == (found.org_id, found.resource)
         asked = self.expected[where[0], provider]
         if asked.connected:
             assert asked.payload(asked.active) == outcome.payload
