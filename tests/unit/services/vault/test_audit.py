@@ -67,6 +67,24 @@ def test_a_head_is_signed_by_the_key_of_the_seed_and_no_other() -> None:
     assert 1 == prove(links, head, check_signature)
 
 
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_what_comes_behind_an_end_that_was_made_up_is_not_linked_to_it(
+    *, seen_before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Chain.from_seed(SEED)
+    links, head = first.extend("acme", End(), [event()])
+    end = End(head.sequence, head.hash, head.signature)
+    chain = first if seen_before else Chain.from_seed(SEED)
+    [linked], _ = chain.extend("acme", end, [event("credential.get")])
+    assert 2 == prove([*links, linked], chain.extend("acme", end, [linked.event])[1], check_signature)
+    assert "" == caplog.text
+    for made_up in (End(1, bytes(32), head.signature), End(7, head.hash, head.signature), End(1, head.hash, b"")):
+        [apart], _ = chain.extend("acme", made_up, [event("credential.get")])
+        assert apart.hash != event_hash(made_up.hash, made_up.sequence + 1, apart.event)
+        assert "changed by SQL" in caplog.text
+        caplog.clear()
+
+
 def test_the_signing_key_does_not_show_itself() -> None:
     assert SEED.hex() not in repr(Chain.from_seed(SEED))
     assert "key" not in repr(Chain.from_seed(SEED))
