@@ -6,6 +6,7 @@ than one worker is wanted: `python -m services.rpc.workers MODULE ADDRESS`.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -110,6 +111,7 @@ class Workers:
         self._count = count
         self._address = address
         self._stopping = asyncio.Event()
+        self._proven = False
         self._status = 0
 
     def stop(self) -> None:
@@ -127,14 +129,20 @@ class Workers:
         loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
         while not self._stopping.is_set():
             began = loop.time()
-            status = await self._one(number)
+            try:
+                status: int | None = await self._one(number)
+            except OSError as error:
+                _log.error("a worker cannot be started", extra={"worker": number, "cause": str(error.strerror)})
+                status = None
             if self._stopping.is_set():
                 return
-            if status == _WRONG_SETTING:
+            if loop.time() - began > _STEADY:
+                self._proven, pause = True, _FIRST_PAUSE
+            if status == _WRONG_SETTING and not self._proven:
                 self._status = status
                 self.stop()
                 return
-            pause = _FIRST_PAUSE if loop.time() - began > _STEADY else pause
+            # Settings that were good once: what is wrong with them now, e.g. a full disk, must not end the others.
             _log.error("a worker ended", extra={"worker": number, "status": status, "pause_seconds": pause})
             try:
                 async with asyncio.timeout(pause):
@@ -151,13 +159,15 @@ class Workers:
             _log.info("a worker began", extra={"worker": number, "pid": process.pid})
             await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                process.terminate()
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
                 await asyncio.wait({ended}, timeout=GRACE)
         finally:
             told.cancel()
             if not ended.done():
                 _log.error("a worker did not end in time", extra={"worker": number})
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
         return await ended
 
     def _env(self, number: int) -> dict[str, str]:

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from deploy.local.authority import DevelopmentAuthority
+from services.rpc import workers as supervisor
+from services.rpc.workers import Address
+from services.rpc.workers import Workers as Supervisor
 from tenantvault.channel import call, open_channel
 from tenantvault.errors import CredentialNotFound
 from tenantvault.v1 import access_service_pb2 as access_pb
@@ -173,3 +177,44 @@ async def test_a_port_that_is_taken_and_a_wrong_setting_end_it_with_a_sentence(
         async with asyncio.timeout(20):
             _, said = await process.communicate()
         assert (2, True) == (process.returncode, next(iter(wrong)).encode() in said)
+
+
+@pytest.fixture
+def address() -> Iterator[Address]:
+    held = Address.hold("127.0.0.1:0")
+    yield held
+    held.held.close()
+
+
+@pytest.mark.parametrize(("steady", "status"), [(30.0, 2), (0.0, 0)])
+async def test_a_wrong_setting_is_final_only_while_it_was_never_right(
+    address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steady: float, status: int
+) -> None:
+    monkeypatch.setattr(supervisor, "_STEADY", steady)
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
+    began = tmp_path / "began"
+    script = f"open({str(began)!r}, 'a').write('x'); raise SystemExit(2)"
+    workers = Supervisor([sys.executable, "-I", "-S", "-c", script], {}, 1, address)
+    running = asyncio.create_task(workers.run())
+
+    async def is_over_or_began_again() -> bool:
+        return running.done() or (began.exists() and began.stat().st_size > 1)
+
+    await eventually(is_over_or_began_again)
+    workers.stop()
+    assert status == await running
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    address: Address, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
+    workers = Supervisor(["/nowhere/to/be/found"], {}, 1, address)
+    running = asyncio.create_task(workers.run())
+
+    async def was_tried_twice() -> bool:
+        return running.done() or caplog.text.count("a worker cannot be started") > 1
+
+    await eventually(was_tried_twice)
+    workers.stop()
+    assert 0 == await running
