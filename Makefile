@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e screenshots figures chaos fuzz lock clean
+.PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e screenshots figures bench bench-check chaos fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,12 @@ screenshots: $(VENV)/.dev ## picture every state of the dashboard to .local/scre
 
 figures: $(VENV)/.dev ## measure the dashboard's pages: size, requests, first paint; to .local/dashboard.json
 	@$(BIN)/python -m tests.e2e.figures
+
+bench: $(VENV)/.dev ## measure calls, client, webhooks and more against their goals; to .local/bench.json (BENCH="client scale" for some)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-check: $(VENV)/.dev ## the same, and fail when a figure is 1.5 times worse than the one in tests/bench/figures.json
+	@$(BIN)/python -m tests.bench $(BENCH) --check
 
 chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL for half an hour (SCENARIO=kills for one of them)
 	@for scenario in $(SCENARIO); do $(BIN)/python -m tests.chaos $$scenario || exit 1; done

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from gateway import query, sheet, views
 from gateway.authentication import identity_of
 from gateway.calls import ask
-from gateway.problems import Interrupted
+from gateway.identity import ORG_ID
+from gateway.problems import Interrupted, Refusal
 from gateway.query import Parameter
 from tenantvault.credentials import Provider
 from tenantvault.errors import TenantVaultError
@@ -35,12 +36,18 @@ FILTERS: Final[Mapping[str, Parameter]] = {
 }
 """Which events are wanted: without any of these, all."""
 
+EXPORT: Final[Mapping[str, Parameter]] = {
+    **FILTERS,
+    "org": query.matching(ORG_ID.pattern, hint="Give the organisation that the page was shown for."),
+}
+"""The same, and whose they are thought to be: a link sends no header that could say so."""
+
 PAGE: Final[Mapping[str, Parameter]] = {
     **FILTERS,
     "before": query.whole(1, 2**53 - 1),
     "limit": query.whole(1, 200, default=50),
 }
-"""The same, and which page of them."""
+"""The filters, and which page of them."""
 
 DAYS: Final[Mapping[str, Parameter]] = {"days": query.whole(1, 365, default=30)}
 
@@ -83,11 +90,14 @@ class Activity:
         """GET /api/integrations/audit.csv: all of it, newest first, as a download.
 
         After 100 000 rows it is cut, and its last line says so. A transfer that breaks off is not complete. What a
-        spreadsheet might take for a formula stands behind an apostrophe.
+        spreadsheet might take for a formula stands behind an apostrophe. `org` chooses nothing: the download is refused
+        when somebody of another organisation is signed in by now.
         """
-        asked = query.values(request, FILTERS)
-        name = f"tenantvault-audit-{identity_of(request).org_id}.csv"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        asked = query.values(request, EXPORT)
+        org_id = identity_of(request).org_id
+        if asked["org"] not in ("", org_id):
+            raise Refusal("OTHER_ORG")
+        headers = {"Content-Disposition": f'attachment; filename="tenantvault-audit-{org_id}.csv"'}
         if request.method == "HEAD":
             return Response(headers=headers, media_type="text/csv")
         # The first page is asked for before the answer begins, so that a failure is answered as one.

@@ -6,8 +6,11 @@ many changes are one, and where changes may have been missed, everybody is told.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+import math
+import random
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 import grpc
@@ -21,11 +24,20 @@ IN_ALL: Final = 1000
 """Listeners of one org, and of all."""
 
 LONGEST_WATCH: Final = 1800.0
-"""Seconds after which a watch is taken up anew. The vault allows an hour."""
+"""Seconds after which a watch is taken up anew, at most. The vault allows an hour."""
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 4.0
-"""Seconds before a watch that broke is taken up again; doubled each time until it stands."""
+"""Seconds before a watch that broke is taken up again; doubled each time until it stands for a while."""
+
+STEADY: Final = 10.0
+"""Seconds for which a watch stood when its break is not held against the vault."""
+
+DEAF_AFTER: Final = 5.0
+"""Seconds without a word from the vault, whose heart beats each second, after which changes may be missed."""
+
+# Of a watch's length, by how much it is cut at random: gateways that began together do not ask together.
+_SPREAD: Final = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -60,18 +72,38 @@ class Listener:
 
 
 class Changes:
-    """All listeners of this process. `ended` says that it stops."""
+    """All listeners of this process. `now` is a monotonic clock in seconds, `jitter` gives numbers from 0 to 1."""
 
     def __init__(
-        self, vault: WatchCalls, *, per_org: int = PER_ORG, in_all: int = IN_ALL, first_pause: float = FIRST_PAUSE
+        self,
+        vault: WatchCalls,
+        *,
+        per_org: int = PER_ORG,
+        in_all: int = IN_ALL,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._vault = vault
         self._per_org = per_org
         self._in_all = in_all
-        self._first_pause = first_pause
+        self._now = now
+        self._sleep = sleep
+        self._jitter = jitter
         self._listeners: dict[str, set[Listener]] = {}
         self._watching: asyncio.Task[None] | None = None
-        self.ended = False
+        self._heard_at = -math.inf
+        self._end = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process stops."""
+        return self._end.is_set()
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the vault was silent for so long that listeners may miss changes."""
+        return self._now() - self._heard_at > DEAF_AFTER
 
     @contextmanager
     def listening(self, org_id: str) -> Iterator[Listener]:
@@ -82,6 +114,7 @@ class Changes:
         listener = Listener()
         self._listeners.setdefault(org_id, set()).add(listener)
         if self._watching is None:
+            self._heard_at = self._now()
             self._watching = asyncio.create_task(self._watch())
         if self.ended:
             listener.tell()
@@ -97,8 +130,14 @@ class Changes:
 
     def end(self) -> None:
         """Let everybody go: the process stops."""
-        self.ended = True
+        self._end.set()
         self._tell(self._listeners)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not when the process stops."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._end.wait()
 
     def _tell(self, orgs: Iterable[str]) -> None:
         for org_id in orgs:
@@ -106,15 +145,17 @@ class Changes:
                 listener.tell()
 
     async def _watch(self) -> None:
-        pause, is_known = self._first_pause, False
+        pause, is_known = FIRST_PAUSE, False
         while True:
-            stands = False
+            stood_at = math.inf
+            longest = LONGEST_WATCH * (1 - _SPREAD * self._jitter())
             try:
-                async for told in self._vault.WatchChanges(WatchChangesRequest(), timeout=LONGEST_WATCH):
-                    if not stands or told.HasField("resync"):
+                async for told in self._vault.WatchChanges(WatchChangesRequest(), timeout=longest):
+                    self._heard_at = self._now()
+                    if stood_at == math.inf or told.HasField("resync"):
                         # Nobody told what happened before the watch stood.
                         self._tell(self._listeners)
-                        stands, pause, is_known = True, self._first_pause, False
+                        stood_at, is_known = min(stood_at, self._heard_at), False
                     elif told.HasField("change"):
                         self._tell([told.change.org_id])
             except Exception as error:  # noqa: BLE001 - whatever broke it, it is taken up again
@@ -122,7 +163,7 @@ class Changes:
                 if not is_known and code is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     is_known = True
                     _log.warning("the watch for changes broke", exc_info=error, extra={"code": code.name})
-            if stands:
-                self._tell(self._listeners)
-            await asyncio.sleep(pause)
+            if self._heard_at - stood_at >= STEADY:
+                pause = FIRST_PAUSE
+            await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

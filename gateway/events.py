@@ -22,7 +22,11 @@ from tenantvault.errors import Unauthenticated
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT: Final = 15.0
-"""Seconds of silence after which a comment shows that the stream is alive."""
+"""Seconds of silence after which a comment shows that the stream is alive. While changes may be missed, it is
+`changed` instead, so that pages ask now and then."""
+
+GAP: Final = 1.0
+"""Seconds between two `changed`, at least: what comes meanwhile is told as one."""
 
 LONGEST: Final = 600.0
 """Seconds after which a stream ends; the browser comes back by itself."""
@@ -42,6 +46,7 @@ class Events:
     authenticator: Authenticator
     metrics: Metrics
     beat: float = BEAT
+    gap: float = GAP
     longest: float = LONGEST
     now: Callable[[], float] = time.monotonic
 
@@ -71,7 +76,11 @@ class Events:
             told = await listener.told(min(self.beat, left))
             if self.changes.ended or not await self._is_signed_in(request):
                 return
-            yield _CHANGED if told else _COMMENT
+            if told or self.changes.is_deaf:
+                yield _CHANGED
+                await self.changes.pause(self.gap)
+            else:
+                yield _COMMENT
 
     async def _is_signed_in(self, request: Request) -> bool:
         try:

@@ -52,7 +52,7 @@ def _operations() -> dict[str, _Operation]:
         "Overview.status": _Operation(answer=schemas.STATUS),
         "Overview.providers": _Operation(answer=schemas.providers()),
         "Activity.audit": _Operation(answer=schemas.AUDIT, query=activity.PAGE),
-        "Activity.export": _Operation(answer=schemas.TEXT, media_type=csv, query=activity.FILTERS),
+        "Activity.export": _Operation(answer=schemas.TEXT, media_type=csv, query=activity.EXPORT),
         "Activity.access": _Operation(answer=schemas.ACCESS, query=activity.DAYS),
         "Events.stream": _Operation(answer=schemas.TEXT, media_type=events),
         "Integrations.connect": _Operation(answer=schemas.CONNECTED, body=credential),

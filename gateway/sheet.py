@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ COLUMNS: Final = (
 # What begins with one of these is calculated, or may get in the way of what is (https://owasp.org, CSV Injection);
 # the last four are the first four at full width.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Where the list separator is a semicolon or a tab, one within a cell begins another, and quotes do not hold lines
+# together.
+_FORMULA_WITHIN: Final = re.compile(r"([;\t\r\n][\s\"]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -40,8 +44,8 @@ def note(sentence: str) -> str:
 
 
 def harmless(value: object) -> str:
-    """A cell's text, behind an apostrophe when a spreadsheet might calculate it."""
-    text = str(value)
+    """A cell's text, with an apostrophe before whatever a spreadsheet might calculate."""
+    text = _FORMULA_WITHIN.sub(r"\1'", str(value))
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from services.rpc import logs
+from services.rpc.tasks import end
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +55,7 @@ async def in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 def _ended(task: "asyncio.Task[None]") -> None:

@@ -1,7 +1,6 @@
 """A gRPC server as every process of ours runs it: mutual TLS, policy, health, graceful stop."""
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import pkgutil
@@ -22,6 +21,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import DESCRIPTOR as REFLECTION
 from services.rpc.health import HealthServicer
 from services.rpc.middleware import Middleware
 from services.rpc.peers import Identity, Policy
+from services.rpc.tasks import end
 from services.rpc.telemetry import Telemetry
 from services.rpc.workers import is_worker
 from tenantvault import v1
@@ -228,9 +228,7 @@ class RpcServer:
         checking = asyncio.create_task(self.keep_checking())
         await told_to_stop.wait()
         _log.info("stopping")
-        checking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await checking
+        await end(checking)
         await self.stop()
 
 

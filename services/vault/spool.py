@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from services.rpc.tasks import end
 from services.vault.credential import Origin
 from tenantvault.audit import Event
 from tenantvault.errors import AuditUnavailable, TenantVaultError
@@ -210,9 +211,7 @@ class Spool:
         try:
             yield
         finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await end(*work)
             try:
                 async with asyncio.timeout(patience):
                     await self.flush(audit)

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +27,11 @@ _AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stored credential: the org, and its inbound assistant."""
+    """A stored credential: the org, its inbound assistant, and what its webhooks prove themselves with."""
 
     org: str
     assistant: str
+    secret: str = field(repr=False)
 
 
 async def store(vault: Vault, count: int) -> list[Stored]:
@@ -39,8 +40,8 @@ async def store(vault: Vault, count: int) -> list[Stored]:
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(number: int) -> Stored:
-        made = Stored(f"bench-{uuid.uuid4().hex[:16]}", str(uuid.uuid4()))
-        credential = pb.Credential(vapi=pb.VapiCredential(api_key=str(uuid.uuid4()), webhook_secret=f"secret-{number}"))
+        made = Stored(f"bench-{uuid.uuid4().hex[:16]}", str(uuid.uuid4()), f"secret-{number}")
+        credential = pb.Credential(vapi=pb.VapiCredential(api_key=str(uuid.uuid4()), webhook_secret=made.secret))
         inbound = pb.Resource(kind=pb.RESOURCE_KIND_VAPI_ASSISTANT, resource_id=made.assistant, role="inbound")
         async with turns:
             put = store_pb.PutCredentialRequest(org_id=made.org, credential=credential)
@@ -129,9 +130,14 @@ async def running(ground: Ground, name: str, **settings: str) -> AsyncIterator[V
 
 
 def cpu_seconds(pid: int) -> float:
-    """The processor time that a process and those it began and waited for have used."""
+    """The processor time that a process has used, without its children."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the main thread of a process has started, as far as they run."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def resident_mib(pid: int) -> float:

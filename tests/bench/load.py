@@ -77,7 +77,7 @@ async def run(wanted: Round, channels: "Channels") -> Result:
             try:
                 await method(request, timeout=DEADLINE)
             except grpc.aio.AioRpcError as error:
-                failures[error.code().name] += 1
+                failures[f"{error.code().name}: {error.details()}"] += 1
             else:
                 latencies.append(time.perf_counter() - began)
 

@@ -268,6 +268,35 @@ async def test_a_gateway_that_is_away_is_told_once_and_the_page_heals_by_itself(
     await expect(page.locator("main")).to_be_focused()
 
 
+async def test_a_sign_out_that_did_not_get_through_is_not_forgotten(page: Page, product: Product) -> None:
+    """The page's clock stands still, so that it is no try by itself."""
+    await stand_still(page)
+    await hand_over(page, product, new_org())
+    await until_state(page, "vapi", "empty")
+    await cut_off(page, "**/session")
+    problem, refresh = page.locator("#page-problem"), page.locator('[data-action="refresh"]')
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(problem).to_contain_text("The server cannot be reached")
+    # What can be loaded is no sign that nobody wants to leave any more.
+    async with page.expect_event("requestfailed"):
+        await refresh.click()
+    await expect(problem).to_be_visible()
+    await page.unroute("**/session")
+    await refresh.click()
+    await page.wait_for_url("**/sign-in")
+
+
+async def test_days_are_those_of_the_calendar(page: Page) -> None:
+    await page.goto("/sign-in")
+    late_tomorrow = """async () => {
+      const then = new Date();
+      then.setDate(then.getDate() + 1);
+      then.setHours(23, 59, 59);
+      return (await import("/static/moment.js")).untilDay(then);
+    }"""
+    assert "tomorrow" == await page.evaluate(late_tomorrow)
+
+
 async def test_an_update_takes_neither_focus_nor_tooltip_away(page: Page, product: Product) -> None:
     org = new_org()
     async with product.api(org) as api:

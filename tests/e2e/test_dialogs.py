@@ -31,9 +31,20 @@ NUMBERS = [
     ("833 555 0100", "US", "+18335550100", ""),
     ("011 44 20 7946 0000", "US", "+442079460000", "GB"),
     ("0044 20 7946 0000", "DE", "+442079460000", "GB"),
+    ("0044 20 7946 0000", "US", "+442079460000", "GB"),
+    ("00 44 20 7946 0000", "AU", "+442079460000", "GB"),
+    ("0011 44 20 7946 0000", "AU", "+442079460000", "GB"),
+    ("00 44 20 7946 0000", "JP", "+442079460000", "GB"),
     ("020 7946 0000", "GB", "+442079460000", "GB"),
     ("+44 (0)20 7946 0000", "US", "+442079460000", "GB"),
+    ("(0)20 \u201c7946\u201d\u20130000", "GB", "+442079460000", "GB"),
     ("06 1234 5678", "IT", "+390612345678", "IT"),
+    ("0039 (0)6 1234 5678", "DE", "+390612345678", "IT"),
+    ("011 39 (0)6 1234 5678", "US", "+390612345678", "IT"),
+    ("+225 (0)7 12 34 56 78", "US", "+2250712345678", "CI"),
+    ("80012345", "LT", "+37080012345", "LT"),
+    ("8 612 34567", "LT", "+37061234567", "LT"),
+    ("(0 612) 34567", "LT", "+37061234567", "LT"),
     ("8 (912) 345-67-89", "RU", "+79123456789", "RU"),
     ("+7 701 234 56 78", "US", "+77012345678", "KZ"),
     ("whatsapp:+4915112345678", "", "+4915112345678", "DE"),
@@ -43,6 +54,20 @@ NUMBERS = [
     ("+1234567890123456", "US", "", ""),
     ("+", "US", "", ""),
 ]
+# The languages of a browser, and the country that they tell.
+HOMES = [
+    (["de", "en-US", "en"], "DE"),
+    (["en"], "US"),
+    (["en-US@posix", "fr-CA"], "CA"),
+    (["en-US@posix"], ""),
+    ([], ""),
+]
+READ_HOMES = """async (rows) => {
+  Object.defineProperty(navigator, "languages", {value: ["en-US@posix"]});
+  await import("/static/moment.js");
+  const {homeCountry} = await import("/static/phone-number.js");
+  return rows.map(homeCountry);
+}"""
 READ_NUMBERS = """async (rows) => {
   const {toE164, countryOf} = await import("/static/phone-number.js");
   return rows.map(([typed, home]) => [toE164(typed, home), countryOf(toE164(typed, home))]);
@@ -198,6 +223,11 @@ async def test_numbers_are_read_as_people_of_each_country_write_them(page: Page)
     await page.goto("/sign-in")
     read = await page.evaluate(READ_NUMBERS, [row[:2] for row in NUMBERS])
     assert [list(row[2:]) for row in NUMBERS] == read
+
+
+async def test_the_first_language_tells_the_country_and_one_that_is_none_stops_nothing(page: Page) -> None:
+    await page.goto("/sign-in")
+    assert [home for _, home in HOMES] == await page.evaluate(READ_HOMES, [languages for languages, _ in HOMES])
 
 
 async def test_a_key_that_can_do_less_is_connected_and_what_is_good_to_know_is_there_to_be_read(

@@ -9,7 +9,7 @@ import pytest
 
 from tenantvault._methods import READS, REFRESH, REPORT_FAILURE, WATCH
 from tenantvault._status import to_status
-from tenantvault.channel import DEFAULT_DEADLINE, OPTIONS, _options, call, service_config
+from tenantvault.channel import DEFAULT_DEADLINE, OPTIONS, call, channel_options, service_config
 from tenantvault.errors import LeaseHeld, VaultUnavailable
 from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1 import directory_service_pb2 as directory
@@ -61,17 +61,17 @@ async def test_a_failed_transport_keeps_its_text_to_itself() -> None:
 
 @pytest.mark.parametrize("retries", [True, False])
 def test_an_option_is_set_once(retries: Any) -> None:
-    names = [name for name, _ in _options(own_connection=True, retries=retries)]
+    names = [name for name, _ in channel_options(own_connection=True, retries=retries)]
 
     assert set(dict(OPTIONS)) < set(names)
     assert len(names) == len(set(names))
 
 
 def test_nothing_is_made_again_unless_that_is_wanted() -> None:
-    options = dict(_options(own_connection=False, retries=False))
+    options = dict(channel_options(own_connection=False, retries=False))
 
     assert (0, False) == (options["grpc.enable_retries"], "grpc.service_config" in options)
-    assert 1 == dict(_options(own_connection=False, retries=True))["grpc.enable_retries"]
+    assert 1 == dict(channel_options(own_connection=False, retries=True))["grpc.enable_retries"]
 
 
 def test_what_is_made_again_is_every_read_and_nothing_else() -> None:

@@ -8,6 +8,7 @@ import { activity as text } from "./activity-text.js";
 import { providers } from "./text.js";
 
 const PERIODS = [7, 30, 90];
+const DAY = 86_400_000;
 // Others are in the table. Room is kept for as many, so that nothing moves.
 const BARS = 3;
 // Told apart without colours: lines on a square of eight by eight.
@@ -44,7 +45,11 @@ class AccessChart extends HTMLElement {
       .map(([service, reads]) => ({ service, reads, sum: reads.reduce((sum, each) => sum + each.reads, 0) }))
       .sort((one, other) => other.sum - one.sum);
     const bars = sums.slice(0, BARS).map((reader) => bar(reader, sums[0].sum));
-    this.#bars.replaceChildren(...(counts.length ? [...bars, legend(counts), table(counts, since)] : [text.noReads]));
+    const days = this.#periods.find(({ checked }) => checked)?.value;
+    // An hour, because not every clock is right.
+    const cut = new Date(since) - Date.now() + days * DAY > DAY / 24;
+    const remark = cut ? [element("p", { class: "small", "data-cut": "" }, text.countedSince(date(new Date(since))))] : [];
+    this.#bars.replaceChildren(...(counts.length ? [...bars, ...remark, legend(counts), table(counts, since)] : [text.noReads, ...remark]));
   }
 }
 

@@ -26,16 +26,26 @@ let next = null;
 let shown = null;
 // How often the history was asked for: an answer that was overtaken by a later question is old.
 let asked = 0;
-let behind = false;
+// The parts that could not be loaded.
+const behind = new Set();
 
-/** Load these parts of the page; all of them when something failed before. Says whether all is there. */
+/** Load these parts of the page, and those that failed before. Says whether all is there. */
 async function load(...parts) {
-  const outcomes = await Promise.allSettled((behind ? ALL : parts).map((part) => part()));
+  const late = behind.size > 0;
+  const wanted = [...new Set([...parts, ...behind])];
+  behind.clear();
+  const outcomes = await Promise.allSettled(wanted.map((part) => part()));
   const errors = outcomes.map(({ reason }) => reason).filter(Boolean);
-  behind = errors.length > 0;
-  if (behind) complain(errors.find(({ signedOut }) => signedOut) ?? errors[0], load);
-  else content();
-  return !behind;
+  // What somebody reads, older events and all, is not taken from them by another try.
+  const again = (part) => (part === more || (part === history && shown !== null) ? news : part);
+  outcomes.forEach(({ reason }, index) => reason && behind.add(again(wanted[index])));
+  if (errors.length) complain(errors.find(({ signedOut }) => signedOut) ?? errors[0], refresh);
+  else if (!behind.size) {
+    content();
+    // The watch gave up when it failed.
+    if (late) refresh();
+  }
+  return !behind.size;
 }
 
 async function history() {
@@ -51,7 +61,10 @@ async function history() {
     turn(page);
   } else {
     // What answers another question must not stand there.
-    if (query !== shown) table.show([], text.unavailable);
+    if (query !== shown) {
+      shown = null;
+      table.show([], text.unavailable);
+    }
     throw page;
   }
 }
@@ -69,10 +82,11 @@ async function more() {
 
 async function news() {
   const mine = asked;
-  const { events } = await api.audit(question());
-  const count = events.filter(({ sequence }) => sequence > table.newest).length;
-  if (mine !== asked || !count) return;
-  fresh.textContent = text.showNew(count);
+  const page = await api.audit(question());
+  const count = page.events.filter(({ sequence }) => sequence > table.newest).length;
+  // A history that is on its way has them.
+  if (mine !== asked || table.ariaBusy === "true" || !count) return;
+  fresh.textContent = text.showNew(count, page.next && count === page.events.length);
   if (fresh.hidden) announce(fresh.textContent);
   fresh.hidden = false;
 }
@@ -123,7 +137,7 @@ function read() {
   days = PERIODS.includes(given.get("days")) ? given.get("days") : USUAL;
   filters.show(chosen);
   chart.choose(days);
-  find("#export").href = `/api/integrations/audit.csv?${question()}`;
+  find("#export").href = `/api/integrations/audit.csv?${question({ org: document.body.dataset.org })}`;
 }
 
 async function choose(values, part, tell) {
@@ -158,4 +172,6 @@ find('[data-action="refresh"]').addEventListener("click", async ({ currentTarget
 
 read();
 // Nothing moves that somebody reads: new events are offered.
-watch(() => (shown === null ? load(...ALL) : load(news, access, overview, failures)));
+const refresh = watch(() => (shown === null ? load(...ALL) : load(news, access, overview, failures)));
+// Another tab of ours changed something, a sign-in too.
+new BroadcastChannel("tenantvault").addEventListener("message", ({ data }) => data !== "signed-out" && refresh());

@@ -20,6 +20,8 @@ let said = "";
 let upToDate = null;
 let pause = FIRST_PAUSE;
 let timer = 0;
+// Whether somebody signed out while the server could not be reached.
+let leaving = false;
 
 /** Have a sentence read out. Made anew each time, so that the same one is heard twice. */
 export function announce(sentence) {
@@ -32,7 +34,8 @@ export function announce(sentence) {
  */
 export function complain(error, retry) {
   if (!(error instanceof api.Problem)) throw error;
-  again = retry;
+  if (leaving && error.signedOut) return left();
+  again = leaving ? signOut : retry;
   clearTimeout(timer);
   if (passes(error)) {
     timer = setTimeout(tryAgain, pause);
@@ -49,6 +52,7 @@ export function complain(error, retry) {
 
 /** Say that the page shows what is true now: what was complained of is over. */
 export function content() {
+  if (leaving) return signOut();
   clearTimeout(timer);
   pause = FIRST_PAUSE;
   upToDate = new Date();
@@ -84,8 +88,13 @@ async function signOut() {
   try {
     await api.signOut();
   } catch (error) {
+    leaving = passes(error);
     if (!error.signedOut) return complain(error, signOut);
   }
+  left();
+}
+
+function left() {
   channel.postMessage("signed-out");
   location.assign("/sign-in");
 }

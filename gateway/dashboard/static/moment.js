@@ -1,6 +1,7 @@
 // A point in time: how long ago, with the exact time on hover and focus.
 
 import { element } from "./element.js";
+import { locales } from "./languages.js";
 
 const STEPS = [
   ["second", 60],
@@ -12,7 +13,7 @@ const STEPS = [
 ];
 
 // The sentences are English, so times are too, in the reader's own variety of it.
-const locale = navigator.languages.find((language) => language.startsWith("en")) ?? "en";
+const locale = locales().find(({ language }) => language === "en") ?? "en";
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "narrow" });
 const ahead = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const figures = new Intl.NumberFormat(locale);
@@ -29,8 +30,14 @@ export const date = (then) => day.format(then);
 /** A number as people write it. */
 export const number = (value) => figures.format(value);
 
-/** In how many days a Date is; one that is over is today. */
-export const untilDay = (then) => ahead.format(Math.max(0, Math.ceil((then - Date.now()) / 86_400_000)), "day");
+const midnight = (then) => new Date(then).setHours(0, 0, 0, 0);
+
+/** In how many days of the calendar a Date is; one that is over is today. */
+export function untilDay(then) {
+  // A day on which the clocks change is an hour longer or shorter.
+  const days = Math.round((midnight(then) - midnight(Date.now())) / 86_400_000);
+  return ahead.format(Math.max(0, days), "day");
+}
 
 /** How long ago, in as few letters as it can be said. */
 export function ago(then, now = Date.now()) {

@@ -1,5 +1,7 @@
 // Phone numbers as ITU-T E.164 has them, out of what people type. Whether a number exists, the provider says.
 
+import { locales } from "./languages.js";
+
 // Countries and their calling codes (ITU list of E.164 country codes). After a colon is how numbers go on where a code is
 // shared; all others of it are those of the country without a colon.
 const CODES = {};
@@ -20,18 +22,19 @@ US1UY598UZ998VA39:06698VC1:784VE58VG1:284VI1:340VN84VU678WF681WS685XK383YE967YT2
 for (const [, country, code, leads] of TABLE.matchAll(/([A-Z]{2})(\d+):?([\d,]*)/g)) CODES[country] = [code, ...leads.split(",").filter(Boolean)];
 
 // What is dialled before a number inside a country. Elsewhere it is one 0.
-const TRUNK = { 1: /^1(?=\d{10}$)/, 7: /^8(?=\d{10}$)/, 36: /^06/, 370: /^[08]/, 375: /^80?/, 993: /^8/ };
+const TRUNK = { 1: /^1(?=\d{10}$)/, 7: /^8(?=\d{10}$)/, 36: /^06/, 370: /^[08](?=\d{8}$)/, 375: /^80?/, 993: /^8/ };
 // Where numbers themselves begin with 0.
 const KEEPS_ZERO = new Set(["39", "225", "229", "241", "242", "378", "379"]);
-// What is dialled for abroad. Elsewhere it is 00.
-const ABROAD = { 1: /^011/, 61: /^0011/, 81: /^010/ };
-// White space, what cannot be seen, quotes, and the marks that people set between digits.
-const MARKS = /[\s"'“”‘’().\/\-\u2010-\u2015\u200b-\u200f\u202a-\u202e\u2060\ufeff]/g;
+// What is dialled for abroad beside 00.
+const ABROAD = { 1: /^(011|00)/, 61: /^00(11)?/, 81: /^(010|00)/ };
+// White space, what cannot be seen, quotes, and the marks that people set between digits. A (0) stays.
+const MARKS = /\((?!0\))|(?<!\(0)\)|[\s"'.\/\-\u200b-\u202e\u2060]/g;
 
-/** The country of a browser, by its languages; empty when it says none. */
+/** The country of a browser, by its first language; empty when it says none. */
 export function homeCountry(languages = navigator.languages) {
-  const found = languages.map((language) => new Intl.Locale(language));
-  const region = found.find(({ region }) => region)?.region ?? found[0]?.maximize().region;
+  // The others are often there by themselves: a German browser has en-US too.
+  const [first] = locales(languages);
+  const region = first?.maximize().region;
   return region in CODES ? region : "";
 }
 
@@ -41,10 +44,9 @@ export const callingCode = (country) => CODES[country]?.[0] ?? "";
 /** What was typed as E.164; a number without + is one of `country`. Empty for what is no number. */
 export function toE164(text, country) {
   const own = callingCode(country);
-  let typed = text.normalize("NFKC").trim().replace(/^(whatsapp:)+/i, "");
+  let typed = text.normalize("NFKC").trim().replace(/^(whatsapp:)+/i, "").replace(MARKS, "").replace(ABROAD[own] ?? /^00/, "+");
   // A trunk 0 that is shown beside the country's code, as in +44 (0)20.
-  if (/^(\+|00)/.test(typed) && !/^\D*39/.test(typed)) typed = typed.replace("(0)", "");
-  typed = typed.replace(MARKS, "").replace(ABROAD[own] ?? /^00/, "+");
+  typed = typed.replace(/^\+(\d+)\(0\)/, (all, code) => (KEEPS_ZERO.has(code) ? all : `+${code}`)).replace(/[()]/g, "");
   if (/^\d+$/.test(typed) && own) typed = `+${own}${typed.replace(KEEPS_ZERO.has(own) ? "" : (TRUNK[own] ?? /^0/), "")}`;
   return /^\+[1-9]\d{1,14}$/.test(typed) ? typed : "";
 }

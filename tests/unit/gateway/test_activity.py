@@ -104,6 +104,9 @@ async def test_filters_and_the_page_reach_the_vault(gateway: Gateway) -> None:
         ("audit?re_a1b2c3d4-canary=1", {"query"}),
         ("audit.csv?limit=7", {"limit"}),
         ("audit.csv?before=7", {"before"}),
+        ("audit.csv?org=", {"org"}),
+        ("audit.csv?org=Acme", {"org"}),
+        ("audit?org=acme", {"org"}),
         ("access?days=0", {"days"}),
         ("access?days=366", {"days"}),
         ("access?days=30&since=2026", {"since"}),
@@ -172,6 +175,18 @@ async def test_a_download_that_cannot_begin_is_a_problem(gateway: Gateway) -> No
     answer = await gateway.client.get(f"{API}/audit.csv", headers=bearer())
     assert (answer.status_code, answer.json()["code"]) == (503, "VAULT_UNAVAILABLE")
     assert "content-disposition" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_page_of_another_org_downloads_nothing(gateway: Gateway, method: str) -> None:
+    await gateway.sign_in(org_id="globex")
+    gateway.services.events = [event(1, org_id="globex")]
+    answer = await gateway.client.request(method, f"{API}/audit.csv?failed=false&org=acme")
+    assert (answer.status_code, "content-disposition" in answer.headers) == (409, False)
+    assert method == "HEAD" or answer.json()["code"] == "OTHER_ORG"
+    assert gateway.services.asked == []
+    answer = await gateway.client.request(method, f"{API}/audit.csv?failed=false&org=globex")
+    assert (answer.status_code, len(rows(answer.text))) == (200, int(method == "GET"))
 
 
 async def test_a_look_at_the_headers_downloads_nothing(gateway: Gateway) -> None:

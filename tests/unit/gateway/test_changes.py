@@ -27,11 +27,17 @@ def failed(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
 
 
 class Watched(Changes):
-    """Changes of a vault that is played by an object."""
+    """Changes of a vault that is played by an object. `clock` is moved by hand; `pauses` are those between watches."""
 
     def __init__(self, **bounds: Any) -> None:
         self.vault = FakeServices()
-        super().__init__(self.vault, **({"first_pause": 0.001} | bounds))
+        self.clock = 0.0
+        self.pauses: list[float] = []
+        super().__init__(self.vault, now=lambda: self.clock, sleep=self.rest, **bounds)
+
+    async def rest(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
 
     async def watch(self) -> "asyncio.Queue[pb.WatchChangesResponse | Exception | None]":
         """The next watch that is begun."""
@@ -57,18 +63,46 @@ async def test_whoever_may_have_missed_something_is_told_so() -> None:
     changes = Watched()
     with changes.listening("acme") as acme, changes.listening("globex") as globex:
         watch = await changes.watch()
-        for message in (HEARTBEAT, RESYNC, failed(grpc.StatusCode.UNAVAILABLE)):
+        for message in (HEARTBEAT, RESYNC):
             watch.put_nowait(message)
             assert (await acme.told(LONG), await globex.told(LONG)) == (True, True)
-        # A watch that does not come to stand tells nothing; the next one that does, does.
-        (await changes.watch()).put_nowait(failed(grpc.StatusCode.UNAVAILABLE))
+        # Who is told when a watch breaks asks a vault that is gone: it is told when the next one stands. A vault that
+        # stops ends its watches without an error.
+        for end in (failed(grpc.StatusCode.UNAVAILABLE), failed(grpc.StatusCode.DEADLINE_EXCEEDED), None):
+            watch.put_nowait(end)
+            watch = await changes.watch()
+            assert (await acme.told(0.001), await globex.told(0.001)) == (False, False)
+            watch.put_nowait(change("globex"))
+            assert (await acme.told(LONG), await globex.told(LONG)) == (True, True)
+
+
+async def test_a_vault_that_comes_and_goes_is_asked_ever_more_seldom_until_it_stays() -> None:
+    changes = Watched()
+    with changes.listening("acme") as acme:
+        for stands in (0, 1, 9, 0, 9, 9, 10, 0):
+            watch = await changes.watch()
+            for _ in range(2):
+                watch.put_nowait(RESYNC)
+                assert await acme.told(LONG)
+                changes.clock += stands
+            watch.put_nowait(failed(grpc.StatusCode.UNAVAILABLE))
+        await changes.watch()
+    assert changes.pauses == [0.25, 0.5, 1, 2, 4, 4, 0.25, 0.5]
+
+
+async def test_silence_of_the_vault_is_noticed() -> None:
+    changes = Watched()
+    changes.clock = 100
+    with changes.listening("acme") as acme:
+        (await changes.watch()).put_nowait(failed(grpc.StatusCode.PERMISSION_DENIED))
         watch = await changes.watch()
-        assert not await acme.told(0.001)
-        watch.put_nowait(change("globex"))
-        assert (await acme.told(LONG), await globex.told(LONG)) == (True, True)
-        # A vault that stops ends its watches without an error.
-        watch.put_nowait(None)
-        assert (await acme.told(LONG), await globex.told(LONG)) == (True, True)
+        silent = [changes.is_deaf]
+        for seconds in (5, 1):
+            changes.clock += seconds
+            silent.append(changes.is_deaf)
+        watch.put_nowait(RESYNC)
+        assert await acme.told(LONG)
+        assert [*silent, changes.is_deaf] == [False, False, True, False]
 
 
 async def test_there_is_one_watch_and_only_while_somebody_listens() -> None:
@@ -83,11 +117,13 @@ async def test_there_is_one_watch_and_only_while_somebody_listens() -> None:
             await changes.vault.unwatched.wait()
 
 
-async def test_a_watch_has_a_deadline_that_the_vault_allows() -> None:
-    changes = Watched()
+async def test_a_watch_has_a_deadline_that_the_vault_allows_and_not_the_same_each_time() -> None:
+    changes = Watched(jitter=iter((0.0, 0.5, 1.0)).__next__)
     with changes.listening("acme"):
+        for _ in range(2):
+            (await changes.watch()).put_nowait(None)
         await changes.watch()
-    assert [how["timeout"] for how in changes.vault.metadata] == [1800]
+    assert [how["timeout"] for how in changes.vault.metadata] == [1800, 1575, 1350]
 
 
 @pytest.mark.parametrize("bounds", [{"per_org": 2}, {"in_all": 3}])

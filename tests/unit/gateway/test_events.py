@@ -15,6 +15,7 @@ from tests.unit.gateway.test_changes import HEARTBEAT, LONG, change
 EVENTS = "/api/integrations/events"
 OPENING = "retry: 3000\n\nevent: ready\ndata: {}\n\n"
 CHANGED = "event: changed\ndata: {}\n\n"
+COMMENT = ":\n\n"
 
 
 async def watch_of(gateway: Gateway) -> "asyncio.Queue[pb.WatchChangesResponse | Exception | None]":
@@ -47,7 +48,8 @@ async def test_a_page_hears_that_something_changed_and_nothing_of_what(gateway: 
     assert "unexpected error" not in log.getvalue()
 
 
-async def test_a_page_of_another_org_hears_nothing(gateway: Gateway) -> None:
+async def test_a_page_of_another_org_hears_nothing(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(stream={"gap": 0})
     async with Caller(gateway.app, EVENTS, bearer()) as acme, Caller(gateway.app, EVENTS, bearer(org_id="o")) as other:
         watch = await watch_of(gateway)
         watch.put_nowait(HEARTBEAT)
@@ -57,6 +59,52 @@ async def test_a_page_of_another_org_hears_nothing(gateway: Gateway) -> None:
         assert await acme.next() == CHANGED
         gateway.changes.end()
         assert await other.rest() == ""
+
+
+async def test_many_changes_are_told_at_once_and_then_once_a_second(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    seconds: asyncio.Queue[None] = asyncio.Queue()
+
+    async def pause(length: float) -> None:
+        pauses.append(length)
+        await seconds.get()
+
+    monkeypatch.setattr(gateway.changes, "pause", pause)
+    with gateway.changes.listening("witness") as witness:
+        async with Caller(gateway.app, EVENTS, bearer()) as page:
+            assert await page.next() == OPENING
+            watch = await watch_of(gateway)
+            watch.put_nowait(HEARTBEAT)
+            assert await page.next() == CHANGED
+            assert await witness.told(LONG)
+            for _ in range(3):
+                watch.put_nowait(change("acme"))
+                watch.put_nowait(change("witness"))
+                assert await witness.told(LONG)
+            assert pauses == [1.0]
+            seconds.put_nowait(None)
+            assert await page.next() == CHANGED
+            gateway.changes.end()
+            seconds.put_nowait(None)
+            assert await page.rest() == ""
+    assert pauses == [1.0, 1.0]
+
+
+async def test_pages_ask_now_and_then_while_the_vault_tells_nothing(make_gateway: MakeGateway) -> None:
+    clock = [0.0]
+    gateway = await make_gateway(bounds={"now": lambda: clock[0]}, stream={"beat": 0.001, "gap": 0})
+    async with Caller(gateway.app, EVENTS, bearer()) as page, asyncio.timeout(LONG):
+        assert [await page.next(), await page.next()] == [OPENING, COMMENT]
+        clock[0] = 6.0
+        while await page.next() != CHANGED:
+            pass
+        assert {await page.next() for _ in range(3)} == {CHANGED}
+        (await watch_of(gateway)).put_nowait(HEARTBEAT)
+        while await page.next() != COMMENT:
+            pass
+        assert {await page.next() for _ in range(3)} == {COMMENT}
 
 
 async def test_a_stream_ends_by_itself_after_ten_minutes(make_gateway: MakeGateway) -> None:
@@ -95,9 +143,14 @@ async def test_a_stream_ends_with_its_token(make_gateway: MakeGateway, monkeypat
         assert page.is_complete
 
 
-async def test_a_stream_ends_at_once_when_the_process_stops(gateway: Gateway) -> None:
+@pytest.mark.parametrize("was_told", [False, True])
+async def test_a_stream_ends_at_once_when_the_process_stops(make_gateway: MakeGateway, was_told: bool) -> None:
+    gateway = await make_gateway(stream={"gap": 3600})
     async with Caller(gateway.app, EVENTS, bearer()) as page:
         assert await page.next() == OPENING
+        if was_told:
+            (await watch_of(gateway)).put_nowait(HEARTBEAT)
+            assert await page.next() == CHANGED
         gateway.changes.end()
         assert await page.rest() == ""
         assert page.is_complete

@@ -62,6 +62,11 @@ async def test_an_endpoint_says_itself_which_request_it_answers(gateway: Gateway
         assert (inspect.getdoc(route.endpoint) or "").startswith(f"{method} {path}: "), (method, path)
 
 
+async def test_the_parameters_of_a_download_are_described(gateway: Gateway) -> None:
+    described = (await document_of(gateway))["paths"][f"{API}/audit.csv"]["get"]["parameters"]
+    assert {each["name"] for each in described} == {"provider", "action", "service", "failed", "org"}
+
+
 async def test_every_problem_is_described(gateway: Gateway) -> None:
     codes = (await document_of(gateway))["components"]["schemas"]["Problem"]["properties"]["code"]["oneOf"]
     assert {code["const"] for code in codes} == set(TABLE)

@@ -9,13 +9,31 @@ from gateway import sheet
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\0=1", "\uff1d1", '=HYPERLINK("https://x")']
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t1", "\r1", "\n1", "\0=1", "\uff1d1", '=HYPERLINK("https://x")']
 )
 def test_no_cell_is_a_formula(text: str) -> None:
     assert sheet.harmless(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["", "ada@acme.example", "'", "credential.get", "a=1", " =1", "7"])
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a;=1", "a;'=1"),
+        ("a;  @SUM(A1);b;-1", "a;  '@SUM(A1);b;'-1"),
+        ("a\t+1", "a\t'+1"),
+        ("a;\uff1d1", "a;'\uff1d1"),
+        ('a;"=1', "a;\"'=1"),
+        ("a\r\n=1", "a\r\n'=1"),
+        ("=1;=1", "'=1;'=1"),
+    ],
+)
+def test_no_part_of_a_cell_is_a_formula_where_semicolons_or_tabs_part_cells(text: str, written: str) -> None:
+    assert sheet.harmless(text) == written
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ada@acme.example", "'", "credential.get", "a=1", " =1", "7", "a;b=1; c", "a, =1"]
+)
 def test_other_cells_stay_as_they_are(text: str) -> None:
     assert sheet.harmless(text) == text
 

@@ -48,6 +48,11 @@ def client_forked() -> InvalidRequest:
     )
 
 
+def no_loop() -> InvalidRequest:
+    """What making an AsyncClient raises where no event loop runs."""
+    return InvalidRequest("Make an AsyncClient inside the event loop that uses it.")
+
+
 def other_loop() -> InvalidRequest:
     """What a call raises that is made in another event loop than the client's own."""
     return InvalidRequest(

@@ -14,12 +14,12 @@ from tenantvault._async_calls import AsyncCalls
 from tenantvault._async_verbs import AsyncVerbs
 from tenantvault._async_wire import AsyncWire
 from tenantvault._cache_settings import DEFAULT_CACHE, CacheSettings, CacheStatistics
+from tenantvault._failures import no_loop
 from tenantvault._manner import Manner, Telemetry, connections
 from tenantvault._refreshes import AsyncRefreshes
 from tenantvault._settings import Settings
 from tenantvault._tokens import utc_now
 from tenantvault.channel import DEFAULT_DEADLINE, open_channel
-from tenantvault.errors import InvalidRequest
 from tenantvault.tls import TlsFiles
 
 
@@ -97,7 +97,7 @@ class AsyncClient(AsyncVerbs):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            raise InvalidRequest("Make an AsyncClient inside the event loop that uses it.") from None
+            raise no_loop() from None
         others = range(1, connections(channels, hedges=hedge_after is not None))
         return cls(
             open_channel(target, tls, retries=retries),

@@ -48,7 +48,7 @@ def open_channel(
     Channels of one process to one target share a connection, but for one that has its `own_connection`. With `retries`,
     a read that the server was unavailable for is made again, within its deadline and a budget.
     """
-    options = _options(own_connection=own_connection, retries=retries)
+    options = channel_options(own_connection=own_connection, retries=retries)
     return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)
 
 
@@ -56,11 +56,12 @@ def open_blocking_channel(
     target: str, tls: TlsFiles, *, own_connection: bool = False, retries: bool = False
 ) -> grpc.Channel:
     """The same for threads."""
-    options = _options(own_connection=own_connection, retries=retries)
+    options = channel_options(own_connection=own_connection, retries=retries)
     return grpc.secure_channel(target, tls.channel_credentials(), options=options)
 
 
-def _options(*, own_connection: bool, retries: bool) -> tuple[tuple[str, int | str], ...]:
+def channel_options(*, own_connection: bool, retries: bool) -> tuple[tuple[str, int | str], ...]:
+    """The options of a channel to a service of ours."""
     return (
         *OPTIONS,
         ("grpc.use_local_subchannel_pool", int(own_connection)),

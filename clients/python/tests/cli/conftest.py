@@ -23,8 +23,16 @@ from tenantvault._status import to_status
 from tenantvault.audit import GENESIS, Event, Head, Link, event_hash, head_message
 from tenantvault.errors import TenantVaultError
 from tenantvault.tls import TlsFiles
+from tenantvault.v1.access_service_pb2_grpc import (
+    CredentialAccessServiceServicer,
+    add_CredentialAccessServiceServicer_to_server,
+)
 from tenantvault.v1.admin_service_pb2 import AuditHead, ExportAuditResponse
 from tenantvault.v1.admin_service_pb2_grpc import VaultAdminServiceServicer, add_VaultAdminServiceServicer_to_server
+from tenantvault.v1.directory_service_pb2_grpc import (
+    OrgDirectoryServiceServicer,
+    add_OrgDirectoryServiceServicer_to_server,
+)
 from tenantvault.v1.status_service_pb2 import AuditEvent
 from tenantvault.v1.status_service_pb2_grpc import (
     IntegrationStatusServiceServicer,
@@ -39,8 +47,9 @@ LIFE = timedelta(days=1)
 UNARY = [
     *("GetKeyStatus", "RotateOrgKey", "FreezeOrg", "UnfreezeOrg", "ShredOrg", "VerifyAudit", "Diagnose"),
     *("ListVersions", "ListAuditEvents", "RollBackCredential", "DestroyVersion"),
+    *("ListIntegrations", "GetCredential", "ResolveOrg"),
 ]
-STREAMS = ["RotateMasterKey", "ExportAudit"]
+STREAMS = ["RotateMasterKey", "ExportAudit", "WatchChanges"]
 SETTINGS = ["TENANTVAULT_VAULT_TARGET", "TENANTVAULT_TLS_CERT", "TENANTVAULT_TLS_KEY", "TENANTVAULT_TLS_CA"]
 PROXIES = ["grpc_proxy", "https_proxy", "http_proxy"]
 
@@ -87,7 +96,13 @@ class Authority:
         )
 
 
-class Vault(VaultAdminServiceServicer, IntegrationStatusServiceServicer, IntegrationStoreServiceServicer):
+class Vault(
+    CredentialAccessServiceServicer,
+    IntegrationStatusServiceServicer,
+    IntegrationStoreServiceServicer,
+    OrgDirectoryServiceServicer,
+    VaultAdminServiceServicer,
+):
     """A server whose methods answer with what `answers` has for them: a message, or a function of the call.
 
     `calls` are the requests that arrived, `contexts` what came with each.
@@ -116,6 +131,8 @@ class Vault(VaultAdminServiceServicer, IntegrationStatusServiceServicer, Integra
 
     def serve(self, tls: TlsFiles) -> "Vault":
         server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        add_CredentialAccessServiceServicer_to_server(self, server)
+        add_OrgDirectoryServiceServicer_to_server(self, server)
         add_VaultAdminServiceServicer_to_server(self, server)
         add_IntegrationStatusServiceServicer_to_server(self, server)
         add_IntegrationStoreServiceServicer_to_server(self, server)

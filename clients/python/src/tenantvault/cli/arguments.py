@@ -2,13 +2,13 @@
 
 import getpass
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import click
 
 from tenantvault.audit import VAULT_CHAIN
-from tenantvault.credentials import Provider
+from tenantvault.credentials import Provider, ResourceKind
 from tenantvault.messages import PROVIDER_NUMBER
 from tenantvault.v1.credential_pb2 import Provider as ProviderMessage
 from tenantvault.v1.store_service_pb2 import Origin
@@ -16,8 +16,10 @@ from tenantvault.v1.store_service_pb2 import Origin
 LARGEST: Final = 2**63 - 1
 """The largest number that the contract can carry."""
 
+MAX_NAME_BYTES: Final = 256
+"""How long the vault lets the name be on whose behalf something is done."""
+
 _ORG_ID: Final = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
-_MAX_NAME_BYTES: Final = 256
 _KEY_BYTES: Final = 32
 
 Command = Callable[..., None]
@@ -49,6 +51,22 @@ def provider(context: click.Context, parameter: click.Parameter, value: str | No
     return by_name[value.lower()]
 
 
+def kind(context: click.Context, parameter: click.Parameter, value: str) -> ResourceKind:
+    """The kind of resource of a name, in any case; BadParameter when it is none."""
+    if value.lower() not in set(ResourceKind):
+        raise click.BadParameter(f"give one of {', '.join(ResourceKind)}.", context, parameter)
+    return ResourceKind(value.lower())
+
+
+def completing(names: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell offers for an argument that is one of these names."""
+
+    def offered(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+        return [name for name in names if name.lower().startswith(begun.lower())]
+
+    return offered
+
+
 def provider_number(wanted: Provider | None) -> "ProviderMessage.ValueType":
     """A provider's number in the contract; the unspecified one for none."""
     return PROVIDER_NUMBER[wanted] if wanted else ProviderMessage.PROVIDER_UNSPECIFIED
@@ -74,7 +92,7 @@ def org_argument(command: Command) -> Command:
 
 def provider_argument(command: Command) -> Command:
     """Gives a command the argument PROVIDER, as `wanted`."""
-    return click.argument("wanted", metavar="PROVIDER", callback=provider)(command)
+    return click.argument("wanted", metavar="PROVIDER", callback=provider, shell_complete=completing(Provider))(command)
 
 
 def version_argument(command: Command) -> Command:
@@ -86,10 +104,10 @@ def origin_option(command: Command) -> Command:
     """Gives a command the option --on-behalf-of, as the message `origin`."""
 
     def origin(context: click.Context, parameter: click.Parameter, value: str | None) -> Origin:
-        name = _own_name() if value is None else value
-        if not 0 < len(name.encode(errors="surrogateescape")) <= _MAX_NAME_BYTES or not name.isprintable():
+        name = own_name() if value is None else value
+        if not fits_the_audit(name):
             raise click.BadParameter(
-                f"give who does this, at most {_MAX_NAME_BYTES} bytes that can be printed.", context, parameter
+                f"give who does this, at most {MAX_NAME_BYTES} bytes that can be printed.", context, parameter
             )
         return Origin(on_behalf_of=name)
 
@@ -103,7 +121,13 @@ def origin_option(command: Command) -> Command:
     return option(command)
 
 
-def _own_name() -> str:
+def fits_the_audit(name: str) -> bool:
+    """Whether the vault takes that as the name of who does something."""
+    return 0 < len(name.encode(errors="surrogateescape")) <= MAX_NAME_BYTES and name.isprintable()
+
+
+def own_name() -> str:
+    """The user name of whoever runs this; empty where there is none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):

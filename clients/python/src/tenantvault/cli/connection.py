@@ -3,7 +3,8 @@
 import math
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,11 +16,14 @@ import grpc
 
 from tenantvault._status import DETAILS, FailedCall, from_status
 from tenantvault.channel import REQUEST_ID, open_blocking_channel
+from tenantvault.cli.interrupts import Held
 from tenantvault.cli.output import BadInput
 from tenantvault.cli.reach import checked, obstacle
-from tenantvault.errors import DeadlineExceeded, InternalError, TenantVaultError, VaultUnavailable
+from tenantvault.errors import DeadlineExceeded, InternalError, PermissionDenied, TenantVaultError, VaultUnavailable
 from tenantvault.tls import TlsFiles
+from tenantvault.v1.access_service_pb2_grpc import CredentialAccessServiceStub
 from tenantvault.v1.admin_service_pb2_grpc import VaultAdminServiceStub
+from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceStub
 from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceStub
 from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceStub
 
@@ -32,6 +36,7 @@ LONG: Final = 110.0
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65535
 
+RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
@@ -39,7 +44,9 @@ class Vault:
     """Calls to a vault that was reached. Each has a deadline in seconds, and raises a `TenantVaultError`."""
 
     def __init__(self, channel: grpc.Channel, target: str, seconds: float) -> None:
+        self.access = CredentialAccessServiceStub(channel)
         self.admin = VaultAdminServiceStub(channel)
+        self.directory = OrgDirectoryServiceStub(channel)
         self.status = IntegrationStatusServiceStub(channel)
         self.store = IntegrationStoreServiceStub(channel)
         self._channel = channel
@@ -47,17 +54,30 @@ class Vault:
         self._seconds = seconds
         self._request_id = secrets.token_hex(16)
 
-    def call(self, method: Callable[..., ResponseT], request: Any) -> ResponseT:
+    def call(self, method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]", request: RequestT) -> ResponseT:
         """The answer to a request, e.g. `call(vault.admin.Diagnose, request)`."""
         try:
-            return method(request, **self._options())
+            with Held() as held:
+                call = method.future(request, **self._options())
+                held.ends(call)
+                return call.result()
         except grpc.RpcError as error:
             raise self._failure(cast("FailedCall", error)) from None
 
-    def stream(self, method: Callable[..., Iterable[ResponseT]], request: Any) -> Iterator[ResponseT]:
+    def stream(
+        self, method: "grpc.UnaryStreamMultiCallable[RequestT, ResponseT]", request: RequestT
+    ) -> Iterator[ResponseT]:
         """The answers to a request, as they come."""
         try:
-            yield from method(request, **self._options())
+            with Held() as held:
+                call: Any = method(request, **self._options())
+                held.ends(call)
+            while True:
+                with Held(call):
+                    answer = next(call, None)
+                if answer is None:
+                    return
+                yield answer
         except grpc.RpcError as error:
             raise self._failure(cast("FailedCall", error)) from None
 
@@ -67,7 +87,8 @@ class Vault:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        with Held():
+            self._channel.close()
 
     def _options(self) -> dict[str, Any]:
         # The vault was reached a moment ago, so a connection that takes more than one try is waited for.
@@ -95,6 +116,18 @@ class Vault:
                 return InternalError(f"The vault at {self._target} does not know this call: it is of another version.")
             case _:
                 return from_status(call)
+
+
+@contextmanager
+def for_services(method: str) -> Iterator[None]:
+    """Has a refusal of the policy say whose certificate the command takes: a service's, not an operator's."""
+    try:
+        yield
+    except PermissionDenied as error:
+        raise PermissionDenied(
+            f"{error.message} This command takes the certificate of a service that the policy lets call {method}: give "
+            "that with --cert and --key."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,17 @@ from typing import Any, Final, NoReturn
 import click
 
 from tenantvault.cli.audit import audit
+from tenantvault.cli.completion import completion
 from tenantvault.cli.doctor import doctor
+from tenantvault.cli.get import get
 from tenantvault.cli.keys import keys
 from tenantvault.cli.org import org
 from tenantvault.cli.output import Declined, Status, printable
+from tenantvault.cli.resolve import resolve
+from tenantvault.cli.status import status
 from tenantvault.cli.verify import verify
 from tenantvault.cli.versions import versions
+from tenantvault.cli.watch import watch
 from tenantvault.errors import InternalError, TenantVaultError
 
 _NAME: Final = "tenantvault"
@@ -30,6 +35,7 @@ Exit status:
   3    the vault refused
   4    the vault cannot be reached or cannot answer now: try again
   130  Ctrl-C
+  141  whoever read the output, e.g. head, had enough of it
 """
 
 
@@ -72,15 +78,17 @@ class Program(click.Group):
 @click.group(_NAME, cls=Program, epilog=_STATUSES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=_NAME)
 def program() -> None:
-    """Operate a TenantVault: prove the audit, rotate keys, freeze and shred orgs, roll back versions.
+    """Operate a TenantVault: see how it is, prove the audit, rotate keys, freeze and shred orgs, roll back versions.
+
+    With a service's certificate, see what that service sees: get, resolve, watch.
 
     Options stand behind the command, e.g. tenantvault keys status --json.
     """
 
 
 audit.add_command(verify)
-for _group in (audit, keys, org, versions, doctor):
-    program.add_command(_group)
+for _command in (status, doctor, audit, keys, org, versions, get, resolve, watch, completion):
+    program.add_command(_command)
 
 
 def run() -> NoReturn:
