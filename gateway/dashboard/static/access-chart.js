@@ -3,12 +3,14 @@
 
 import { nameOf } from "./audit-table.js";
 import { element } from "./element.js";
-import { ago, date, number } from "./moment.js";
+import { ago, date, locale } from "./moment.js";
 import { activity as text } from "./activity-text.js";
 import { providers } from "./text.js";
 
 const PERIODS = [7, 30, 90];
 const DAY = 86_400_000;
+const figures = new Intl.NumberFormat(locale);
+const number = (value) => figures.format(value);
 // Others are in the table. Room is kept for as many, so that nothing moves.
 const BARS = 3;
 // Told apart without colours: lines on a square of eight by eight.

@@ -1,6 +1,6 @@
-// The languages of a browser. There are browsers whose first one is no language tag, such as en-US@posix.
+// The languages of a browser.
 
-/** These languages as Intl takes them, without those that it does not know how to read. */
+/** These as Intl takes them, which throws at what is no language tag, such as en-US@posix. */
 export const locales = (languages = navigator.languages) =>
   languages.flatMap((language) => {
     try {

@@ -3,20 +3,12 @@
 import { element } from "./element.js";
 import { locales } from "./languages.js";
 
-const STEPS = [
-  ["second", 60],
-  ["minute", 60],
-  ["hour", 24],
-  ["day", 30],
-  ["month", 12],
-  ["year", Infinity],
-];
+const STEPS = { second: 60, minute: 60, hour: 24, day: 30, month: 12, year: Infinity };
 
 // The sentences are English, so times are too, in the reader's own variety of it.
-const locale = locales().find(({ language }) => language === "en") ?? "en";
+export const locale = locales().find(({ language }) => language === "en") ?? "en";
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "narrow" });
 const ahead = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
-const figures = new Intl.NumberFormat(locale);
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
 const hour = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
 const exact = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "long" });
@@ -26,9 +18,6 @@ export const clock = (then) => hour.format(then);
 
 /** The day of a Date. */
 export const date = (then) => day.format(then);
-
-/** A number as people write it. */
-export const number = (value) => figures.format(value);
 
 const midnight = (then) => new Date(then).setHours(0, 0, 0, 0);
 
@@ -43,7 +32,7 @@ export function untilDay(then) {
 export function ago(then, now = Date.now()) {
   // A clock that runs a little ahead must not make the past the future.
   let amount = Math.min(0, Math.round((then - now) / 1000));
-  for (const [unit, size] of STEPS) {
+  for (const [unit, size] of Object.entries(STEPS)) {
     if (Math.abs(amount) < size) return relative.format(amount, unit);
     amount = Math.trunc(amount / size);
   }

@@ -30,9 +30,8 @@ const ABROAD = { 1: /^(011|00)/, 61: /^00(11)?/, 81: /^(010|00)/ };
 // White space, what cannot be seen, quotes, and the marks that people set between digits. A (0) stays.
 const MARKS = /\((?!0\))|(?<!\(0)\)|[\s"'.\/\-\u200b-\u202e\u2060]/g;
 
-/** The country of a browser, by its first language; empty when it says none. */
-export function homeCountry(languages = navigator.languages) {
-  // The others are often there by themselves: a German browser has en-US too.
+/** The country of a browser, by its first language: others come with every browser. Empty when it says none. */
+export function homeCountry(languages) {
   const [first] = locales(languages);
   const region = first?.maximize().region;
   return region in CODES ? region : "";
