@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
@@ -234,8 +235,12 @@ async def test_another_try_takes_nothing_away_that_is_read_and_the_page_stays_tr
         before = len((await api.get(AUDIT, params=verified)).json()["events"])
         (await api.post("/api/integrations/vapi/verify")).raise_for_status()
         await until_told(api, verified, before + 1)
-    await page.clock.run_for(POLL)
-    await expect(page.get_by_role("button", name="Show 1 new event")).to_be_visible()
+    # One or more: reads come into the history a moment after they were made.
+    offered = page.get_by_role("button", name=re.compile(r"Show \d+ new event"))
+    async with asyncio.timeout(30):
+        # An answer that is still on its way when the clock strikes puts the next question off.
+        while not await offered.is_visible():
+            await page.clock.run_for(POLL)
 
 
 async def test_what_is_not_counted_to_the_end_is_said(scene: Scene, page: Page) -> None:
