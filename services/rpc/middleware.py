@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -133,8 +134,9 @@ class Middleware(grpc.aio.ServerInterceptor):
             raise VaultUnavailable("This service is not ready: try again in a moment.")
         call.peer = self.identity.peer(context.auth_context())
         named = providers_named_in(request) if isinstance(request, Message) and not foreign else (None,)
-        if not all(self.policy.allows(call.method, call.peer, provider) for provider in named):
-            raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
+        for provider in named:
+            if not self.policy.allows(call.method, call.peer, provider):
+                raise PermissionDenied(f"{call.peer} may not do that. The operator's policy decides.")
         if request is None:
             raise InvalidRequest("These bytes are no request of this method: generate the client from the same protos.")
         remaining: float | None = context.time_remaining()
@@ -197,6 +199,7 @@ def providers_named_in(request: Message) -> Collection[str | None]:
     return (None,)
 
 
+@lru_cache(256)
 def _provider(field: Any, number: int) -> str | None:
     value = field.enum_type.values_by_number.get(number)
     return value.name.removeprefix("PROVIDER_").lower() if value else None

@@ -19,6 +19,8 @@ class Telemetry:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     calls: Counter = field(init=False)
     seconds: Histogram = field(init=False)
+    # By what `record` is told, as far as it is a label: to look a label up costs more than to count.
+    _called: dict[tuple[str, str, str], tuple[Counter, Histogram]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         counter = Counter(
@@ -32,8 +34,12 @@ class Telemetry:
 
     def record(self, *, method: str, peer: str, code: str, seconds: float) -> None:
         """Count one call."""
-        self.calls.labels(method, peer, code).inc()
-        self.seconds.labels(method).observe(seconds)
+        if (called := self._called.get((method, peer, code))) is None:
+            called = self.calls.labels(method, peer, code), self.seconds.labels(method)
+            self._called[method, peer, code] = called
+        calls, durations = called
+        calls.inc()
+        durations.observe(seconds)
 
     def count(self, name: str, help_text: str, read: Callable[[], Mapping[str, int]]) -> None:
         """Also show numbers that only grow, read when somebody looks: one for each outcome."""

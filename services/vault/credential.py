@@ -142,15 +142,26 @@ class Resolved:
     credential: Stored | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plaintext:
-    """A credential in the open: `payload` is the contract's serialised message. It masks itself in repr."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Label:
+    """What is told beside a credential in the open.
+
+    It is one object for as long as the credential is remembered, and equal to no other: what was made of it once need
+    not be made again.
+    """
 
     name: RecordName
-    payload: bytes = field(repr=False)
     resources: Sequence[Resource] = ()
     last_verified_at: datetime | None = None
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plaintext:
+    """A credential in the open: `payload` is the contract's serialised message. It masks itself in repr."""
+
+    label: Label
+    payload: bytes = field(repr=False)
     served_stale: bool = False
     previous: "Previous | None" = None
 

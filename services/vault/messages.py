@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.vault.credential import Integration, Plaintext, Reads, Resource, State, Version, VersionState
+from services.vault.credential import Integration, Label, Plaintext, Reads, Resource, State, Version, VersionState
 from services.vault.reader import Owner
 from services.vault.rotation import MasterKeyRow
 from services.vault.wire import KINDS, PROVIDERS
@@ -25,20 +26,14 @@ _KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
 _TASK_NUMBERS: Final = {task: number for number, task in TASKS.items()}
 _STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
 _VERSION_STATES: Final = {state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState}
+_REMEMBERED_LABELS: Final = 10_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def fill_active(message: pb.ActiveCredential, plaintext: Plaintext) -> None:
-    """Write an opened credential where it is sent from: this is most of what a read from memory costs."""
-    name = plaintext.name
-    message.org_id = name.org_id
-    message.provider = _NUMBERS[name.provider]  # type: ignore[assignment]  # an enum's number
-    message.version = name.version
+    """Write an opened credential where it is sent from."""
+    message.CopyFrom(_labelled(plaintext.label))
     message.credential.MergeFromString(plaintext.payload)
-    message.resources.extend(_resource_messages(plaintext.resources))
-    if plaintext.last_verified_at is not None:
-        message.last_verified_at.CopyFrom(_timestamp(plaintext.last_verified_at))
-    message.generation = plaintext.generation
     if plaintext.served_stale:
         message.served_stale = True
     if previous := plaintext.previous:
@@ -91,11 +86,13 @@ def version_message(version: Version) -> status_pb.Version:
     )
 
 
-def owner_message(owner: Owner) -> directory_pb.ResolveOrgResponse:
-    """Whose a resource is."""
-    return directory_pb.ResolveOrgResponse(
-        org_id=owner.org_id, role=owner.resource.role, generation=owner.generation, served_stale=owner.stale
-    )
+def fill_owner(message: directory_pb.ResolveOrgResponse, owner: Owner) -> None:
+    """Write whose a resource is where it is sent from."""
+    message.org_id = owner.org_id
+    message.role = owner.resource.role
+    message.generation = owner.generation
+    if owner.stale:
+        message.served_stale = True
 
 
 def failure_message(error: TenantVaultError) -> pb.KeyFailure:
@@ -159,6 +156,20 @@ def master_key_message(row: MasterKeyRow, fingerprints: Mapping[str, bytes], wra
         present=fingerprints.get(row.master_key_id) == row.fingerprint,
         wrapping=row.master_key_id == wrapping,
         org_keys=row.org_keys,
+    )
+
+
+@lru_cache(_REMEMBERED_LABELS)
+def _labelled(label: Label) -> pb.ActiveCredential:
+    """A message with all but the credential. It is copied from, never changed."""
+    name = label.name
+    return pb.ActiveCredential(
+        org_id=name.org_id,
+        provider=_NUMBERS[name.provider],  # type: ignore[arg-type]  # an enum's number
+        version=name.version,
+        resources=_resource_messages(label.resources),
+        last_verified_at=_moment(label.last_verified_at),
+        generation=label.generation,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 from cachetools import LRUCache
 
 from services.vault.credential import (
+    Label,
     Mapping,
     OrgKey,
     OrgState,
@@ -18,7 +19,6 @@ from services.vault.credential import (
     Previous,
     Read,
     Record,
-    RecordName,
     Resolved,
     Resource,
     Stored,
@@ -117,8 +117,8 @@ class Readable:
     """A stored credential whose records are ready to open."""
 
     org_id: str
-    stored: Stored
-    name: RecordName
+    pointer: Pointer
+    label: Label
     record: OpenRecord
     previous: OpenRecord | None
     generation: int
@@ -340,25 +340,17 @@ class Reader:
     ) -> Plaintext | TenantVaultError:
         if isinstance(value, Nothing):
             return value.error()
-        stored, pointer = value.stored, value.stored.pointer
         previous = None
-        until = pointer.previous_until
-        if include_previous and value.previous is not None and until is not None and self._now() < until:
-            previous = Previous(pointer.previous_version, value.previous.open(), until)
-        return Plaintext(
-            name=value.name,
-            payload=value.record.open(),
-            resources=[mapping.resource for mapping in stored.mappings],
-            last_verified_at=stored.last_verified_at,
-            generation=stored.generation,
-            served_stale=stale,
-            previous=previous,
-        )
+        if include_previous and value.previous is not None:
+            until = value.pointer.previous_until
+            if until is not None and self._now() < until:
+                previous = Previous(value.pointer.previous_version, value.previous.open(), until)
+        return Plaintext(value.label, value.record.open(), stale, previous)
 
     def _log_reads(self, origin: Origin, action: Read, read: Sequence[Plaintext]) -> None:
         reads = []
         for plaintext in read:
-            name = plaintext.name
+            name = plaintext.label.name
             reads.append((name.org_id, name.provider, name.version))
             if plaintext.previous:
                 reads.append((name.org_id, name.provider, plaintext.previous.version))
@@ -387,7 +379,13 @@ class Reader:
             return Nothing(org_id, CredentialNotFound)
         record = await self._unlocked(stored, stored.record, origin)
         previous = await self._unlocked(stored, stored.previous, origin) if stored.previous else None
-        return Readable(org_id, stored, stored.record.name, record, previous, stored.generation)
+        label = Label(
+            name=stored.record.name,
+            resources=tuple(mapping.resource for mapping in stored.mappings),
+            last_verified_at=stored.last_verified_at,
+            generation=stored.generation,
+        )
+        return Readable(org_id, stored.pointer, label, record, previous, stored.generation)
 
     async def _refused(self, stored: Stored, origin: Origin, began: int) -> type[TenantVaultError] | None:
         """Why nothing may be read of an org. CredentialUnreadable: its rows are not as they were written."""

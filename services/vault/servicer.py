@@ -174,7 +174,10 @@ class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):
     ) -> directory_pb.ResolveOrgResponse:
         """The org that has a resource."""
         kind, resource_id = wire.resource_key_from(request.kind, request.resource_id)
-        return messages.owner_message(await self._reader.resolve(kind, resource_id, wire.reader_from()))
+        owner = await self._reader.resolve(kind, resource_id, wire.reader_from())
+        response = directory_pb.ResolveOrgResponse()
+        messages.fill_owner(response, owner)
+        return response
 
     async def BatchResolveOrgs(
         self, request: directory_pb.BatchResolveOrgsRequest, context: Context
@@ -187,7 +190,7 @@ class DirectoryServicer(directory_grpc.OrgDirectoryServiceServicer):
             if isinstance(one, TenantVaultError):
                 outcome.failure.CopyFrom(messages.failure_message(one))
             else:
-                outcome.org.CopyFrom(messages.owner_message(one))
+                messages.fill_owner(outcome.org, one)
         return response
 
 

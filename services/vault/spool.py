@@ -33,12 +33,16 @@ from tenantvault.errors import AuditUnavailable, TenantVaultError
 BOUND_SECONDS: Final = 5.0
 SYNC_SECONDS: Final = 0.1
 FLUSH_SECONDS: Final = 0.2
+BUSY_FLUSH_SECONDS: Final = 1.0
 MAX_BYTES: Final = 256 * 1024 * 1024
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 
-_BATCH_BYTES: Final = 256 * 1024
+_BATCH_BYTES: Final = 512 * 1024
+_BUSY_EVENTS: Final = 100
+_EVENTS_A_TURN: Final = 50
 _SUFFIX: Final = ".spool"
 _PAUSE: Final = 5.0
+_text: Final = json.encoder.encode_basestring_ascii
 _log = logging.getLogger(__name__)
 
 
@@ -118,27 +122,16 @@ class Spool:
         Raises:
             AuditUnavailable: they are not noted, so what was read must not leave.
         """
+        if not reads:
+            return
         at = self._now()
+        who = f"{_text(origin.peer)},{_text(origin.on_behalf_of)},{_text(action)}"
+        rest = f"{_text(outcome)},{_text(origin.request_id)}"
         lines = "".join(
-            json.dumps(
-                (
-                    os.urandom(16).hex(),
-                    org_id,
-                    at,
-                    origin.peer,
-                    origin.on_behalf_of,
-                    action,
-                    provider,
-                    version,
-                    outcome,
-                    origin.request_id,
-                )
-            )
-            + "\n"
+            # JSON, put together here: `json.dumps` takes three times as long, and this is on the way of every read.
+            f'["{os.urandom(16).hex()}",{_text(org_id)},{at!r},{who},{_text(provider)},{version},{rest}]\n'
             for org_id, provider, version in reads
         ).encode()
-        if not lines:
-            return
         began = self._timer()
         if trouble := self._trouble(began, len(lines)):
             self._refuse(trouble)
@@ -174,10 +167,16 @@ class Spool:
                 _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})
             self._syncing_since = None
 
-    async def keep_flushing(self, audit: Audit, every: float = FLUSH_SECONDS) -> None:
-        """Bring what was written into the audit, for ever; a database that is away is waited for."""
+    async def keep_flushing(
+        self, audit: Audit, every: float = FLUSH_SECONDS, while_busy: float = BUSY_FLUSH_SECONDS
+    ) -> None:
+        """Bring what was written into the audit, for ever; a database that is away is waited for.
+
+        While there is much, more is brought at a time: each org's share of it costs a signature and a row's lock.
+        """
         told = ""
         while True:
+            before = self.counts.flushed
             try:
                 await self.flush(audit)
                 told = ""
@@ -188,7 +187,7 @@ class Spool:
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing is lost, and it is tried again
                 _log.error("the audit does not take events", exc_info=error)
                 await asyncio.sleep(_PAUSE)
-            await asyncio.sleep(every)
+            await asyncio.sleep(every if self.counts.flushed - before < _BUSY_EVENTS else while_busy)
 
     async def flush(self, audit: Audit) -> None:
         """Bring all of it into the audit, what dead processes left first.
@@ -362,7 +361,13 @@ class Spool:
                 # A line that a killed process did not finish: its plaintext never left.
                 segment.flushed = segment.written
                 return
-            events = [event for line in block[:whole].splitlines() if line and (event := _event(line))]
+            events: list[Event] = []
+            for number, line in enumerate(block[:whole].splitlines()):
+                if line and (event := _event(line)):
+                    events.append(event)
+                if number % _EVENTS_A_TURN == 0:
+                    # Whoever is waiting for an answer comes first.
+                    await asyncio.sleep(0)
             if events:
                 await audit.add(events)
             segment.flushed += whole
@@ -373,7 +378,9 @@ class Spool:
 
 def _event(line: bytes) -> Event | None:
     try:
-        event_id, org_id, at, peer, on_behalf_of, action, provider, version, outcome, request_id = json.loads(line)
+        event_id, org_id, at, peer, on_behalf_of, action, provider, version, outcome, request_id = json.loads(
+            line.decode()
+        )
         return Event(
             event_id=str(uuid.UUID(event_id)),
             org_id=org_id,

@@ -301,7 +301,7 @@ class Interleavings(RuleBasedStateMachine):
                 return
             version, stale = 0, False
             if isinstance(result, Plaintext):
-                version, stale = result.name.version, result.served_stale
+                version, stale = result.label.name.version, result.served_stale
                 assert f"payload {provider} {version}".encode() == result.payload
             else:
                 assert isinstance(result, (CredentialNotFound, OrgFrozen)), repr(result)

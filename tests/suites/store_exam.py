@@ -413,10 +413,10 @@ async def test_an_activated_version_is_read_with_its_key_its_proofs_and_its_reso
     got = await vault.get(org)
     assert (secret(org, "vapi", 1), 1, [inbound, outbound], 2, stored.last_verified_at) == (
         got.payload,
-        got.name.version,
-        list(got.resources),
-        got.generation,
-        got.last_verified_at,
+        got.label.name.version,
+        list(got.label.resources),
+        got.label.generation,
+        got.label.last_verified_at,
     )
     assert (State.CONNECTED, 1, 1, "••••0001", [inbound, outbound]) == (
         shown.state,
@@ -2140,7 +2140,7 @@ async def test_a_refresh_replaces_what_the_active_version_holds(parts: Parts, st
     assert await vault.envelope.trusts(stored)
     got = await vault.get(org, include_previous=True)
     assert got.previous is not None
-    assert (b"refreshed", 2, secret(org, "vapi", 1)) == (got.payload, got.name.version, got.previous.payload)
+    assert (b"refreshed", 2, secret(org, "vapi", 1)) == (got.payload, got.label.name.version, got.previous.payload)
     assert b"refreshed" == (await vault.get_newest(org)).payload == (await vault.resolve_credential(resource)).payload
     assert (shown, versions) == (await vault.integration(org), await store.versions(org, "vapi"))
     assert ("credential.refresh", "vapi", 2, "ok") == (await vault.events(org))[-1]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Protocol, Self
 
 GENESIS: Final = bytes(32)
@@ -20,6 +21,7 @@ VAULT_CHAIN: Final = "_vault"
 
 _EVENT: Final = "tenantvault/audit-event/1"
 _HEAD: Final = "tenantvault/audit-head/1"
+_EIGHT: Final = (8).to_bytes(4)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -87,28 +89,41 @@ class CheckSignature(Protocol):
 def event_hash(previous: bytes, sequence: int, event: Event) -> bytes:
     """SHA-256 over the hash before and every field, each behind its length in 4 bytes (numbers as 8, big-endian)."""
     parts = (
-        _EVENT.encode(),
-        previous,
-        sequence.to_bytes(8),
-        event.event_id.encode(),
-        event.org_id.encode(),
-        ((event.occurred_at - _EPOCH) // _MICROSECOND).to_bytes(8),
-        event.peer.encode(),
-        event.on_behalf_of.encode(),
-        event.action.encode(),
-        event.provider.encode(),
-        event.version.to_bytes(8),
-        event.outcome.encode(),
-        event.request_id.encode(),
-        event.generation.to_bytes(8),
+        _often(_EVENT),
+        _behind_length(previous),
+        _in_eight(sequence),
+        _behind_length(event.event_id.encode()),
+        _often(event.org_id),
+        _in_eight((event.occurred_at - _EPOCH) // _MICROSECOND),
+        _often(event.peer),
+        _often(event.on_behalf_of),
+        _often(event.action),
+        _often(event.provider),
+        _in_eight(event.version),
+        _often(event.outcome),
+        _behind_length(event.request_id.encode()),
+        _in_eight(event.generation),
     )
-    return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def head_message(org_id: str, sequence: int, last_hash: bytes) -> bytes:
     """What the signature of a head is over: constant, org, number, hash, each behind its length."""
-    parts = (_HEAD.encode(), org_id.encode(), sequence.to_bytes(8), last_hash)
-    return b"".join(len(part).to_bytes(4) + part for part in parts)
+    return b"".join((_often(_HEAD), _often(org_id), _in_eight(sequence), _behind_length(last_hash)))
+
+
+def _behind_length(part: bytes) -> bytes:
+    return len(part).to_bytes(4) + part
+
+
+def _in_eight(number: int) -> bytes:
+    return _EIGHT + number.to_bytes(8)
+
+
+@lru_cache(4096)
+def _often(text: str) -> bytes:
+    """A text that many events have."""
+    return _behind_length(text.encode())
 
 
 @dataclass(slots=True)

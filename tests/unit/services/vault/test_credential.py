@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.vault.credential import (
+    Label,
     Plaintext,
     Pointer,
     Previous,
@@ -75,7 +76,7 @@ def test_the_version_before_is_that_until_its_overlap_ends(after: timedelta, sta
 
 def test_a_plaintext_masks_itself() -> None:
     previous = Previous(1, b"canary of before", NOW)
-    plaintext = Plaintext(name=RecordName("acme", "vapi", 2, "k1"), payload=b"canary", previous=previous)
+    plaintext = Plaintext(Label(name=RecordName("acme", "vapi", 2, "k1")), payload=b"canary", previous=previous)
     for shown in (repr(plaintext), str(plaintext), f"{plaintext}", repr(previous), str(previous)):
         assert "canary" not in shown
     assert "acme" in repr(plaintext)

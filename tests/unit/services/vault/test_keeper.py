@@ -105,11 +105,11 @@ async def test_a_connected_credential_comes_out_as_it_went_in(vault: MemoryVault
     got = await vault.get("acme")
     assert (SECRET, "acme", "vapi", 1, [INBOUND], 2) == (
         got.payload,
-        got.name.org_id,
-        got.name.provider,
-        got.name.version,
-        list(got.resources),
-        got.generation,
+        got.label.name.org_id,
+        got.label.name.provider,
+        got.label.name.version,
+        list(got.label.resources),
+        got.label.generation,
     )
 
 
@@ -288,7 +288,7 @@ async def tampered(vault: MemoryVault) -> None:
     vault.edit(version=1)
     with pytest.raises(CredentialUnreadable):
         await vault.get("acme")
-    assert 1 == (await vault.get("acme", provider="twilio")).name.version
+    assert 1 == (await vault.get("acme", provider="twilio")).label.name.version
 
 
 ELSEWHERE: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
@@ -355,9 +355,9 @@ async def test_an_activation_mends_what_somebody_else_wrote(vault: MemoryVault) 
     await tampered(vault)
     await vault.activate("acme", 2, INBOUND)
     got = await vault.get("acme")
-    assert (2, [INBOUND]) == (got.name.version, list(got.resources))
+    assert (2, [INBOUND]) == (got.label.name.version, list(got.label.resources))
     assert "acme" == await vault.owner(INBOUND)
-    assert 1 == (await vault.get("acme", provider="twilio")).name.version
+    assert 1 == (await vault.get("acme", provider="twilio")).label.name.version
     assert State.DISCONNECTED is (await vault.disconnect("acme")).state
 
 
@@ -365,7 +365,7 @@ async def test_an_activation_mends_one_integration_and_no_other(vault: MemoryVau
     await tampered(vault)
     vault.edit(provider="twilio", registered=1)
     await vault.activate("acme", 2, INBOUND)
-    assert 2 == (await vault.get("acme")).name.version
+    assert 2 == (await vault.get("acme")).label.name.version
     with pytest.raises(CredentialUnreadable):
         await vault.get("acme", provider="twilio")
 
@@ -416,7 +416,12 @@ async def test_a_refreshed_credential_is_read_at_once_under_the_same_version(vau
     assert SECRET == (await vault.get("acme")).payload
     await vault.refresh("acme", b"another", may_replace=may_replace)
     got = await vault.get("acme")
-    assert (b"another", 1, 3, [INBOUND]) == (got.payload, got.name.version, got.generation, list(got.resources))
+    assert (b"another", 1, 3, [INBOUND]) == (
+        got.payload,
+        got.label.name.version,
+        got.label.generation,
+        list(got.label.resources),
+    )
     assert [(SECRET, b"another")] == asked
 
 
@@ -568,7 +573,7 @@ CHANGES: dict[str, Callable[[MemoryVault], Awaitable[object]]] = {
 async def served(vault: MemoryVault) -> object:
     """What a read gives that tells one state of the org from another."""
     try:
-        return (await vault.get("acme")).generation
+        return (await vault.get("acme")).label.generation
     except TenantVaultError as error:
         return type(error)
 
@@ -1001,8 +1006,8 @@ class KeeperMachine(RuleBasedStateMachine):
         assert isinstance(outcome, Plaintext)
         assert (expected.payload(expected.active), expected.active, expected.resources) == (
             outcome.payload,
-            outcome.name.version,
-            tuple(outcome.resources),
+            outcome.label.name.version,
+            tuple(outcome.label.resources),
         )
         before = outcome.previous
         assert (before and (before.version, before.payload)) == (
@@ -1019,7 +1024,7 @@ class KeeperMachine(RuleBasedStateMachine):
         elif expected.payload(newest) is None or (expected.active == newest and not expected.connected):
             assert CredentialNotFound is outcome
         else:
-            assert (expected.payloads[-1], newest) == (outcome.payload, outcome.name.version)
+            assert (expected.payloads[-1], newest) == (outcome.payload, outcome.label.name.version)
 
     @precondition(lambda self: any(expected.resources for expected in self.expected.values()))
     @rule(data=st.data(), provider=st.sampled_from(["vapi", "twilio"]))

@@ -9,6 +9,7 @@ from services.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from services.vault import messages, wire
 from services.vault.credential import (
     Integration,
+    Label,
     Plaintext,
     Previous,
     ReadCount,
@@ -35,11 +36,10 @@ OLD = pb.Credential(vapi=pb.VapiCredential(api_key="5f2c1e9a-0000-4000-8000-0000
 MOMENT = datetime(2026, 11, 23, 20, 36, 0, 123456, tzinfo=UTC)
 
 
-def plaintext(**changes: Any) -> Plaintext:
-    return Plaintext(
+def label(**changes: Any) -> Label:
+    return Label(
         **{
             "name": RecordName("acme", "vapi", 3, "k1"),
-            "payload": VAPI.SerializeToString(),
             "resources": (Resource("vapi_assistant", "r1", "inbound"),),
             "last_verified_at": MOMENT,
             "generation": 7,
@@ -48,10 +48,24 @@ def plaintext(**changes: Any) -> Plaintext:
     )
 
 
+def plaintext(**changes: Any) -> Plaintext:
+    return Plaintext(**{"label": label(), "payload": VAPI.SerializeToString(), **changes})
+
+
 def active_message(opened: Plaintext) -> pb.ActiveCredential:
     message = pb.ActiveCredential()
     messages.fill_active(message, opened)
     return message
+
+
+def test_what_is_written_into_one_answer_is_not_in_the_next_of_the_same_label() -> None:
+    same = label()
+    first = active_message(
+        plaintext(label=same, served_stale=True, previous=Previous(2, OLD.SerializeToString(), MOMENT))
+    )
+    first.org_id = "changed"
+    assert active_message(plaintext()) == active_message(plaintext(label=same))
+    assert OLD == active_message(plaintext(label=same, payload=OLD.SerializeToString())).credential
 
 
 def test_an_opened_credential_becomes_the_contracts_message() -> None:
@@ -72,7 +86,7 @@ def test_an_opened_credential_becomes_the_contracts_message() -> None:
 
 
 def test_a_moment_that_there_was_not_is_absent() -> None:
-    assert not active_message(plaintext(last_verified_at=None)).HasField("last_verified_at")
+    assert not active_message(plaintext(label=label(last_verified_at=None))).HasField("last_verified_at")
     shown = messages.integration_message(Integration(provider="vapi", state=State.EMPTY))
     assert not shown.HasField("last_verified_at")
     assert not shown.HasField("connected_at")
@@ -82,7 +96,7 @@ def test_a_moment_that_there_was_not_is_absent() -> None:
 @given(moment=st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis adds the zone
 def test_a_moment_keeps_its_microseconds(moment: datetime) -> None:
     for told in (moment, moment.astimezone(timezone(timedelta(hours=5, minutes=30)))):
-        message = active_message(plaintext(last_verified_at=told))
+        message = active_message(plaintext(label=label(last_verified_at=told)))
         assert moment == message.last_verified_at.ToDatetime(tzinfo=UTC)
 
 
@@ -152,7 +166,7 @@ def test_a_batch_of_the_largest_credentials_fits_into_an_answer_and_the_largest_
     payload = pb.Credential(vapi=pb.VapiCredential(api_key="k" * (wire.MAX_PAYLOAD_BYTES - 8))).SerializeToString()
     assert wire.MAX_PAYLOAD_BYTES - 4 <= len(payload) <= wire.MAX_PAYLOAD_BYTES
     resources = [Resource("vapi_assistant", f"{number:036}", "outbound") for number in range(100)]
-    one = active_message(plaintext(payload=payload, resources=resources, last_verified_at=MOMENT, generation=2**62))
+    one = active_message(plaintext(payload=payload, label=label(resources=resources, generation=2**62)))
     answer = access_pb.BatchGetCredentialsResponse(
         outcomes=[access_pb.CredentialOutcome(credential=one)] * wire.MAX_KEYS
     )

@@ -361,6 +361,17 @@ async def test_flushing_goes_on_for_ever_and_says_once_that_it_waits(
     assert ["VAULT_UNAVAILABLE"] * 2 == [vars(record)["reason"] for record in waits]
 
 
+@pytest.mark.parametrize(("first", "every", "while_busy"), [(100, 3600, 0), (99, 0, 3600)])
+async def test_the_pause_before_the_next_flush_depends_on_how_much_there_was(
+    spool: Spool, audit: Audit, first: int, every: float, while_busy: float
+) -> None:
+    read(spool, *range(first))
+    async with running(spool.keep_flushing(audit, every=every, while_busy=while_busy)):
+        await until(lambda: spool.counts.flushed == first)
+        read(spool, first)
+        await until(lambda: spool.counts.flushed == first + 1)
+
+
 async def test_whatever_the_audit_raises_flushing_goes_on(
     spool: Spool, audit: Audit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
