@@ -6,7 +6,7 @@ ORG ?= acme
 PROVIDER ?= vapi
 DATA ?= .local
 SECONDS_TO_FUZZ ?= 60
-SCENARIO ?= revocation kills rotation postgres workers
+SCENARIO ?= revocation kills rotation postgres workers clients
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -50,9 +50,11 @@ cli: $(VENV)/.run ## run the operator's command against the local vault (ARGS="k
 	@$(BIN)/python -m deploy.local --data $(DATA) cli -- $(or $(ARGS),--help)
 
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
-	@$(MAKE) --no-print-directory lint types
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	@mkdir -p .local
+	@$(MAKE) --no-print-directory lint types >.local/checks.log 2>&1 & checks=$$!; \
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term; tests=$$?; \
+	wait $$checks; checks=$$?; cat .local/checks.log; test $$tests -eq 0 && test $$checks -eq 0
 
 check: lint types imports proto-check unit ## what to run before each commit
 
@@ -106,7 +108,7 @@ bench: $(VENV)/.dev ## measure calls, client, webhooks and more against their go
 bench-check: $(VENV)/.dev ## the same, and fail when a figure is 1.5 times worse than the one in tests/bench/figures.json
 	@$(BIN)/python -m tests.bench $(BENCH) --check
 
-chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL for half an hour (SCENARIO=kills for one of them)
+chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL, also under clients, for half an hour (SCENARIO=kills for one of them)
 	@for scenario in $(SCENARIO); do $(BIN)/python -m tests.chaos $$scenario || exit 1; done
 
 fuzz: $(VENV)/.dev ## fuzz the seal's parser and encoding (SECONDS_TO_FUZZ=60)

@@ -52,6 +52,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # While another ping is under way the keep-alive waits for that one: for a minute, unless told.
+    ("grpc.http2.ping_timeout_ms", 10_000),
 )
 
 

@@ -206,7 +206,7 @@ class Spool:
     @asynccontextmanager
     async def flushed_into(self, audit: Audit, *, patience: float = 2.0) -> AsyncIterator[None]:
         """Sync and flush while the body runs; at the end, bring over what is left, within `patience` seconds."""
-        work = [asyncio.create_task(self.keep_syncing()), asyncio.create_task(self.keep_flushing(audit))]
+        work = [asyncio.create_task(self.keep_syncing()), asyncio.create_task(self.keep_flushing(audit, FLUSH_SECONDS))]
         try:
             yield
         finally:

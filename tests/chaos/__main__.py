@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from tests.chaos import kills, postgres, revocation, rotation, workers
+from tests.chaos import clients, kills, postgres, revocation, rotation, workers
 from tests.chaos.harness import Ground, Report, Server, Tell, own_ground, scratch
 
 _Run = Callable[[Server, Ground, Any, Tell], Awaitable[Report]]
@@ -19,6 +19,7 @@ SCENARIOS: Final[Mapping[str, tuple[type[Any], _Run]]] = {
     "rotation": (rotation.Plan, lambda _, ground, plan, tell: rotation.run(ground, plan, tell)),
     "postgres": (postgres.Plan, postgres.run),
     "workers": (workers.Plan, lambda _, ground, plan, tell: workers.run(ground, plan, tell)),
+    "clients": (clients.Plan, lambda _, ground, plan, tell: clients.run(ground, plan, tell)),
 }
 
 

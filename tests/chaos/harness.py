@@ -242,6 +242,11 @@ class Vault:
             await asyncio.sleep(_POLL)
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.target.rpartition(":")[2])
+
+    @property
     def pid(self) -> int:
         """The process."""
         assert self._process is not None

@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=_TIMES, help="visits of each kind (default: %(default)s)")
     arguments = parser.parse_args()
     if CHROMIUM is None:
-        sys.stderr.write("No Chromium on this machine: install it (Debian: apt-get install chromium).\n")
+        sys.stderr.write("No Chromium on this machine: install it (Debian: apt-get install chromium-headless-shell).\n")
         return 1
     asyncio.run(_run(CHROMIUM, arguments.times))
     return 0

@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--shown", action="store_true", help="renew the pictures in the README instead")
     arguments = parser.parse_args()
     if CHROMIUM is None:
-        sys.stderr.write("No Chromium on this machine: install it (Debian: apt-get install chromium).\n")
+        sys.stderr.write("No Chromium on this machine: install it (Debian: apt-get install chromium-headless-shell).\n")
         return 1
     (IMAGES if arguments.shown else FOLDER).mkdir(parents=True, exist_ok=True)
     states = [names[name] for name in arguments.name or names]

@@ -67,6 +67,14 @@ def test_an_option_is_set_once(retries: Any) -> None:
     assert len(names) == len(set(names))
 
 
+def test_no_ping_is_waited_for_longer_than_the_keep_alive_takes_to_notice_a_dead_peer() -> None:
+    pings, every, patience = (
+        int(dict(OPTIONS)[f"grpc.{name}_ms"]) for name in ("http2.ping_timeout", "keepalive_time", "keepalive_timeout")
+    )
+
+    assert patience <= pings <= every + patience
+
+
 def test_nothing_is_made_again_unless_that_is_wanted() -> None:
     options = dict(channel_options(own_connection=False, retries=False))
 
@@ -87,7 +95,7 @@ def test_what_is_made_again_is_every_read_and_nothing_else() -> None:
     assert changes_nothing == {
         (each["service"].removeprefix("tenantvault.v1."), each["method"]) for each in made_again["name"]
     }
-    assert ["UNAVAILABLE"] == made_again["retryPolicy"]["retryableStatusCodes"]
+    assert ["UNAVAILABLE", "CANCELLED"] == made_again["retryPolicy"]["retryableStatusCodes"]
 
 
 def test_every_method_that_may_be_called_is_one_of_the_contract() -> None:

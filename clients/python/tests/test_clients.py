@@ -496,7 +496,7 @@ async def test_every_error_comes_back_as_its_class(
         (grpc.StatusCode.PERMISSION_DENIED, PermissionDenied),
         (grpc.StatusCode.UNIMPLEMENTED, InternalError),
         (grpc.StatusCode.UNKNOWN, InternalError),
-        (grpc.StatusCode.CANCELLED, InternalError),
+        (grpc.StatusCode.CANCELLED, VaultUnavailable),
     ],
 )
 async def test_what_the_transport_says_becomes_the_nearest_class_without_its_text(

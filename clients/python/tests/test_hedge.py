@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -173,6 +174,21 @@ def test_threads_that_give_up_end_both_calls(asking: Any) -> None:
 
     assert all(each.cancelled() for each in begun)
     assert call.done()
+
+
+async def test_the_second_call_of_a_task_has_what_is_left_of_the_deadline(wire: Any, asynchronous: AsyncClient) -> None:
+    manner = asynchronous._wire._manner
+    asynchronous._wire._manner = replace(manner, hedge_after=0.01)
+
+    async def never(_: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    wire.answer = lambda call: never(call) if len(wire.calls) == 1 else CredentialNotFound()
+    with pytest.raises(CredentialNotFound):
+        await asynchronous.vapi("acme", deadline=NEVER)
+
+    first, second = (call.options["timeout"] for call in wire.calls)
+    assert (NEVER, True) == (first, second < NEVER - 0.009)
 
 
 @pytest.mark.parametrize("hedge_after", [0, -1, float("nan"), float("inf")])

@@ -79,12 +79,16 @@ def test_a_watch_that_nobody_wants_ends_with_the_next_word(cache: Cache[str]) ->
     assert not Watching(cache, wanted=lambda: False).heard(HEARTBEAT)
 
 
-def test_the_pause_doubles_up_to_a_bound_and_a_heartbeat_makes_it_short_again(
+def test_the_pause_doubles_up_to_a_bound_and_a_watch_that_lasts_makes_it_short_again(
     cache: Cache[str], watching: Watching
 ) -> None:
     pauses = [watching.ended(grpc.StatusCode.UNAVAILABLE) for _ in range(9)]
     assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0] == pauses
 
+    for _ in range(2):
+        watching.heard(HEARTBEAT)
+        assert 10.0 == watching.ended()
+    watching.heard(HEARTBEAT)
     watching.heard(HEARTBEAT)
     assert 0.1 == watching.ended()
     assert 0.01 == pytest.approx(Watching(cache, chance=lambda: 0.0).ended())

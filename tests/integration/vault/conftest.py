@@ -23,7 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deploy.local.authority import DevelopmentAuthority
 from services.rpc import logs
 from services.rpc.server import RpcServer
-from services.vault import main
+from services.vault import main, spool
 from services.vault.fleet import Sync
 from tenantvault._status import FailedCall, from_status
 from tenantvault.audit import Event, Head, Link
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceAsyncStub
     from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceAsyncStub
     from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceAsyncStub
+_FLUSH_SECONDS = 0.02
+
 
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="11111111-2222-3333-4444-555555555555", webhook_secret="hook"))
 OTHER_VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="99999999-8888-7777-6666-000000000000"))
@@ -251,6 +253,8 @@ async def _assembled(stack: contextlib.AsyncExitStack, environ: dict[str, str]) 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(main, "Sync", kept)
+        # What was read is looked for in the audit a moment later.
+        patch.setattr(spool, "FLUSH_SECONDS", _FLUSH_SECONDS)
         server = await stack.enter_async_context(main.assemble(environ))
     [sync] = made
     return server, sync

@@ -13,7 +13,7 @@ from tenantvault._hedge import first_answer
 from tenantvault._manner import Manner
 from tenantvault._methods import Methods, provider_methods, vault_methods
 from tenantvault._status import FailedCall
-from tenantvault._tokens import nobody_to_refresh
+from tenantvault._tokens import end_after, nobody_to_refresh, remaining
 
 
 class AsyncWire:
@@ -45,11 +45,12 @@ class AsyncWire:
 
     async def read(self, method: str, request: Any, limit: float, *, ready: bool = True) -> Any:
         """Make a call that changes nothing, over the next connection; where it is hedged, over the one after it too."""
-        turn = next(self._turn)
+        turn, ends = next(self._turn), end_after(limit)
 
         async def ask(number: int) -> Any:
             connection = self._connections[(turn + number) % len(self._connections)]
-            return await self._send(connection, method, request, limit, "vault", ready=ready)
+            left = remaining(ends, "vault") if number else limit
+            return await self._send(connection, method, request, left, "vault", ready=ready)
 
         after = self._manner.hedge_after
         return await (ask(0) if after is None else first_answer(ask, after))

@@ -30,6 +30,8 @@ RETRY_AFTER: Final = "retry_after_seconds"
 # What a transport says when no server of ours had a word in it.
 _BY_CODE: Final[dict[grpc.StatusCode, type[TenantVaultError]]] = {
     grpc.StatusCode.UNAVAILABLE: VaultUnavailable,
+    # What a server says to calls that arrive while it stops.
+    grpc.StatusCode.CANCELLED: VaultUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,

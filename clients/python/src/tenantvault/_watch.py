@@ -46,7 +46,7 @@ class Watching:
         self._cache = cache
         self._chance = chance
         self._failures = 0
-        self._warned = False
+        self._beaten = self._warned = False
         self.wanted = wanted
 
     def request(self) -> access.WatchChangesRequest:
@@ -65,7 +65,10 @@ class Watching:
             case "change":
                 self._cache.changed(message.change.org_id, message.change.generation)
             case "heartbeat":
-                self._failures = 0
+                # The first says that a watch began, not that it lasts: what ends with it is a failure like any other.
+                if self._beaten:
+                    self._failures = 0
+                self._beaten = True
                 if not self._cache.heard():
                     return False
             case _:
@@ -78,6 +81,7 @@ class Watching:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("full jitter")
         """
         self._cache.lost()
+        self._beaten = False
         if code in _REFUSED:
             if not self._warned:
                 self._warned = True

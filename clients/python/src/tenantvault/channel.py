@@ -29,6 +29,9 @@ OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # A dead peer is noticed within 20 s; servers refuse pings that come more often than every 10 s.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # While another ping is under way, as calls bring them along, the keep-alive waits for that one: for a minute,
+    # unless told.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # Come back quickly after a restart; the default backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 3_000),
@@ -75,6 +78,7 @@ def channel_options(*, own_connection: bool, retries: bool) -> tuple[tuple[str, 
 def service_config() -> str:
     """What gRPC makes again, and how often: reads that failed with UNAVAILABLE, as long as the budget lasts.
 
+    So are those that the server broke off: a call that arrives while it stops ends with CANCELLED.
     A failure costs one token and an answer brings a tenth; below half of them nothing is made again. A server that says
     when to come again, or never (`grpc-retry-pushback-ms`), is heeded.
     https://github.com/grpc/proposal/blob/master/A6-client-retries.md
@@ -85,7 +89,7 @@ def service_config() -> str:
         "initialBackoff": "0.1s",
         "maxBackoff": "1s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     return json.dumps(
         {

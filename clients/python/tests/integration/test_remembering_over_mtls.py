@@ -149,27 +149,32 @@ async def refuse(request: Any, context: Any) -> Any:
 
 
 class Failing:
-    """A vault that is unavailable so many times, and then answers. `pushback` is what it says of coming again."""
+    """A vault that fails so many times, and then answers. `pushback` is what it says of coming again."""
 
-    def __init__(self, orgs: Orgs, times: int, pushback: str = "") -> None:
+    def __init__(
+        self, orgs: Orgs, times: int, pushback: str = "", code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    ) -> None:
         self._orgs = orgs
         self._times = times
         self._pushback = pushback
+        self._code = code
 
     async def __call__(self, request: Any, context: Any) -> Any:
         if self._times > 0:
             self._times -= 1
             if self._pushback:
                 context.set_trailing_metadata((("grpc-retry-pushback-ms", self._pushback),))
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "")
+            await context.abort(self._code, "")
         return await self._orgs(request, context)
 
 
+# The second is what a vault says to calls that arrive while it stops.
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 async def test_a_read_that_the_vault_was_unavailable_for_is_made_again_within_its_deadline(
-    connect: Any, vault: Any, orgs: Orgs
+    connect: Any, vault: Any, orgs: Orgs, code: grpc.StatusCode
 ) -> None:
     client = connect(cache=None)
-    vault.answer = Failing(orgs, times=2)
+    vault.answer = Failing(orgs, times=2, code=code)
 
     assert "acme" == (await client.vapi("acme", deadline=60)).org_id
     assert 3 == vault.calls
