@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -33,6 +34,14 @@ class Call(grpc.RpcError):
 
     def cancel(self) -> None:
         self.cancelled += 1
+
+
+@pytest.fixture(autouse=True)
+def as_a_program_starts() -> Iterator[None]:
+    """Ctrl-C means KeyboardInterrupt, whatever the tests before and whoever started them have made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
