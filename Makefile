@@ -53,7 +53,7 @@ test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integrat
 	@$(BIN)/coverage erase
 	@mkdir -p .local
 	@$(MAKE) --no-print-directory lint types >.local/checks.log 2>&1 & checks=$$!; \
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term; tests=$$?; \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term; tests=$$?; \
 	wait $$checks; checks=$$?; cat .local/checks.log; test $$tests -eq 0 && test $$checks -eq 0
 
 check: lint types imports proto-check unit ## what to run before each commit

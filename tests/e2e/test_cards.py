@@ -301,7 +301,9 @@ async def test_an_update_takes_neither_focus_nor_tooltip_away(page: Page, produc
     org = new_org()
     async with product.api(org) as api:
         await connect(api, vapi={"apiKey": vapi_key()}, resend={"apiKey": resend_key()})
-        await hand_over(page, product, org)
+        # What the cards are described by changes them once more.
+        async with page.expect_response("**/api/integrations/providers"):
+            await hand_over(page, product, org)
         await until_state(page, "vapi", "connected")
         time = card(page, "resend").locator("time")
         await time.focus()
