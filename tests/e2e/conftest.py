@@ -118,9 +118,7 @@ async def product(short_root: Path) -> AsyncIterator[Product]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip(
-            "no Chromium on this machine: install it (Debian: apt-get install chromium-headless-shell) to run browser tests"
-        )
+        pytest.skip("no Chromium here: install it (Debian: chromium-headless-shell) to run browser tests")
     async with chromium(CHROMIUM) as browser:
         yield browser
 

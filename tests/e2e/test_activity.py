@@ -1,9 +1,11 @@
 """An admin finds out who was given which credential, who changed what, and what needs attention."""
 
 import asyncio
+import contextlib
 import csv
 import io
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tenantvault import AsyncClient
 from tests.e2e.conftest import Product
 from tests.e2e.scene import Scene, scene_of
-from tests.e2e.test_cards import changed
+from tests.e2e.test_cards import EVENTS, POLL, STATUS, changed, cut_off, stand_still
 from tests.e2e.test_connect import twilio_account, vapi_key
 
 pytestmark = [
@@ -203,6 +205,50 @@ async def test_what_cannot_be_asked_heals_and_an_ended_session_says_so(scene: Sc
     await expect(problem).to_contain_text("Your session has ended")
     await expect(rows(page)).to_have_count(0)
     await expect(page.get_by_role("link", name="Sign in again")).to_be_visible()
+
+
+async def in_time(page: Page, holds: Callable[..., Awaitable[None]]) -> None:
+    """Let the page's clock strike until that holds.
+
+    Each time, what the page asks for has a while of the real clock: its patience ends by its own.
+    """
+    for _ in range(10):
+        await page.clock.run_for(POLL)
+        with contextlib.suppress(AssertionError):
+            return await holds(timeout=2_000)
+    return await holds(timeout=1)
+
+
+async def test_another_try_takes_nothing_away_that_is_read_and_the_page_stays_true(scene: Scene, page: Page) -> None:
+    """The page's clock goes on only when it is told to."""
+    org = await scene.world(read_often)
+    await cut_off(page, EVENTS)
+    await stand_still(page)
+    await scene.admit(page.context, org)
+    await page.goto("/activity")
+    await page.get_by_role("button", name="Show older events").press("Enter")
+    await expect(rows(page).nth(PAGE)).to_be_focused()
+    everything, problem = await sequences(page), page.locator("#page-problem")
+    await cut_off(page, STATUS)
+    await cut_off(page, f"**{AUDIT}?**")
+    await page.clock.run_for(POLL)
+    await expect(problem).to_contain_text("cannot be reached")
+    refresh = page.locator('[data-action="refresh"]')
+    await refresh.evaluate("button => button.click()")
+    await expect(refresh).not_to_have_attribute("data-busy", "")
+    await page.unroute(f"**{AUDIT}?**")
+    await page.unroute(STATUS)
+    await in_time(page, expect(problem).to_be_hidden)
+    assert everything == await sequences(page)
+    await expect(rows(page).nth(PAGE)).to_be_focused()
+    # Without events from the server it asks again and again, as before.
+    async with scene.product.api(org) as api:
+        verified = {"action": "credential.verify"}
+        before = len((await api.get(AUDIT, params=verified)).json()["events"])
+        (await api.post("/api/integrations/vapi/verify")).raise_for_status()
+        await until_told(api, verified, before + 1)
+    # One or more: reads come into the history a moment after they were made.
+    await in_time(page, expect(page.get_by_role("button", name=re.compile(r"Show \d+ new event"))).to_be_visible)
 
 
 async def test_what_is_not_counted_to_the_end_is_said(scene: Scene, page: Page) -> None:

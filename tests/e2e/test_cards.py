@@ -240,6 +240,22 @@ async def test_requests_that_come_together_are_one(page: Page, product: Product)
     assert 2 == len([url for url in asked if url.endswith("/status")])
 
 
+async def test_an_answer_that_breaks_off_is_none_and_the_page_asks_again(page: Page, product: Product) -> None:
+    await page.add_init_script("""
+      const ask = window.fetch;
+      let broken = 1;
+      const breaks = {start: (body) => body.error(new DOMException("signal timed out", "TimeoutError"))};
+      window.fetch = (path, ...how) => path.endsWith("/status") && broken-- > 0
+        ? Promise.resolve(new Response(new ReadableStream(breaks)))
+        : ask(path, ...how);
+    """)
+    await hand_over(page, product, new_org())
+    problem = page.locator("#page-problem")
+    await expect(problem).to_contain_text("The server cannot be reached")
+    await expect(problem).to_be_hidden()
+    await until_state(page, "vapi", "empty")
+
+
 async def test_a_gateway_that_is_away_is_told_once_and_the_page_heals_by_itself(page: Page, product: Product) -> None:
     org = new_org()
     async with product.api(org) as api:

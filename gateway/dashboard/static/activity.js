@@ -29,7 +29,7 @@ let asked = 0;
 // The parts that could not be loaded.
 const behind = new Set();
 
-/** Load these parts of the page, and those that failed before. Says whether all is there. */
+/** Load these parts of the page, and those that failed before. Says whether it could. */
 async function load(...parts) {
   const late = behind.size > 0;
   const wanted = [...new Set([...parts, ...behind])];
@@ -45,7 +45,7 @@ async function load(...parts) {
     // The watch gave up when it failed.
     if (late) refresh();
   }
-  return !behind.size;
+  return !errors.length;
 }
 
 async function history() {

@@ -37,7 +37,7 @@ async function ask(method, path, body) {
   // The page was made for one org. Should the session have changed to another meanwhile, the server refuses.
   if (document.body.dataset.org) headers["X-TenantVault-Org"] = document.body.dataset.org;
   if (body) headers["Content-Type"] = "application/json";
-  let answer;
+  let answer, content;
   try {
     answer = await fetch(path, {
       method,
@@ -47,11 +47,12 @@ async function ask(method, path, body) {
       redirect: "error",
       signal: AbortSignal.timeout(method === "GET" ? PATIENCE_TO_READ : PATIENCE),
     });
+    content = await answer.json();
   } catch (error) {
     const late = error.name === "TimeoutError" && method !== "GET";
-    throw late ? new Problem({ code: "TOO_SLOW", detail: problems.tooSlow }) : new Problem();
+    // One that is no JSON came to its end all the same.
+    if (error.name !== "SyntaxError") throw late ? new Problem({ code: "TOO_SLOW", detail: problems.tooSlow }) : new Problem();
   }
-  const content = await answer.json().catch(() => null);
   if (answer.ok && content) return content;
   throw new Problem(content?.code ? content : { status: answer.status, code: "UNEXPECTED", detail: problems.unexpected });
 }
