@@ -353,13 +353,15 @@ class Spool:
             )
 
     async def _flush_segment(self, segment: _Segment, audit: Audit) -> None:
-        while segment.flushed < segment.written:
-            size = min(_BATCH_BYTES, segment.written - segment.flushed)
+        # What comes meanwhile waits for the next time: to run after it would bring over little at a time, without end.
+        until = segment.written
+        while segment.flushed < until:
+            size = min(_BATCH_BYTES, until - segment.flushed)
             block = os.pread(segment.handle, size, segment.flushed)
             whole = block.rfind(b"\n") + 1
             if not whole:
                 # A line that a killed process did not finish: its plaintext never left.
-                segment.flushed = segment.written
+                segment.flushed = until
                 return
             events: list[Event] = []
             for number, line in enumerate(block[:whole].splitlines()):

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tenantvault import AsyncClient, NotFound, Provider, ResourceKind
+from tenantvault import AsyncClient, Provider, ResourceKind
+from tenantvault.errors import NotFound
 from tenantvault.webhooks import Event, Webhooks
 from tests.bench.figure import Figure
 from tests.bench.ground import WHOLE_CACHE, Stored, percentile, running, store

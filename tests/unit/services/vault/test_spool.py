@@ -303,6 +303,20 @@ async def test_a_lot_is_brought_over_in_batches_of_whole_lines(
     assert 7 <= len(audit.batches) <= 9
 
 
+async def test_what_is_noted_while_others_are_brought_over_waits_for_the_next_time(spool: Spool, audit: Audit) -> None:
+    add, versions = audit.add, iter(range(2, 100))
+
+    async def add_while_somebody_reads(events: Sequence[Event]) -> None:
+        read(spool, next(versions))
+        await add(events)
+
+    audit.add = add_while_somebody_reads  # type: ignore[method-assign]  # looked at on its way
+    read(spool, 1)
+    for brought in ([1], [1, 2], [1, 2, 3]):
+        await spool.flush(audit)
+        assert brought == audit.versions
+
+
 async def test_a_full_file_is_followed_by_another_and_removed_when_all_of_it_is_brought_over(
     host: Host, audit: Audit
 ) -> None:
