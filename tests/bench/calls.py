@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Final
 
 from tests.bench.figure import Figure
-from tests.bench.ground import WHOLE_CACHE, Load, cpu_seconds, loading, percentile, running, store
+from tests.bench.ground import PAUSE, WHOLE_CACHE, Load, at_rest, cpu_seconds, loading, percentile, running, store
 from tests.bench.load import Result
 from tests.chaos.harness import Ground, Tell, Vault
 
@@ -16,11 +17,12 @@ _CHANNELS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much: rounds of each kind in turn, their length in seconds, and stored orgs."""
+    """How much: rounds of each kind in turn, their length in seconds, stored orgs, and how long a vault then rests."""
 
-    rounds: int = 7
-    seconds: float = 2.0
+    rounds: int = 5
+    seconds: float = 4.0
     orgs: int = 500
+    pause: float = PAUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,26 @@ class Measured:
 
     @property
     def busy(self) -> float:
-        """The share of one processor that the vault took."""
+        """How much of one processor the vault took, for each second of the round."""
         return self.vault_seconds / self.result.seconds
 
 
 async def measured(
-    load: Load, vault: Vault, method: str, keys: Sequence[str] = (), *, concurrency: int, seconds: float
+    load: Load,
+    vault: Vault,
+    method: str,
+    keys: Sequence[str] = (),
+    *,
+    concurrency: int,
+    seconds: float,
+    pause: float = PAUSE,
 ) -> Measured:
-    """A round, measured on both sides."""
+    """A round, measured on both sides; the vault's side until it rests again."""
     before = cpu_seconds(vault.pid)
     result = await load.round(
         vault, method, keys, concurrency=concurrency, seconds=seconds, channels=min(_CHANNELS, concurrency)
     )
+    await at_rest(vault.pid, for_seconds=pause)
     return Measured(result, cpu_seconds(vault.pid) - before)
 
 
@@ -68,15 +78,17 @@ async def run(ground: Ground, plan: Plan, tell: Tell) -> list[Figure]:
         orgs = [each.org for each in stored]
         for warm in (vault, forgetful):
             await load.round(warm, "get", orgs, concurrency=AT_ONCE, calls=plan.orgs * 2, channels=_CHANNELS)
+        many = partial(measured, load, concurrency=AT_ONCE, seconds=plan.seconds, pause=plan.pause)
+        one = partial(measured, load, concurrency=1, seconds=plan.seconds / 2, pause=plan.pause)
         noop, hit, noop_alone, hit_alone, miss_alone, noop_before = [], [], [], [], [], []
         for number in range(plan.rounds):
             tell(f"calls: round {number + 1} of {plan.rounds}")
-            noop.append(await measured(load, vault, "noop", concurrency=AT_ONCE, seconds=plan.seconds))
-            hit.append(await measured(load, vault, "get", orgs, concurrency=AT_ONCE, seconds=plan.seconds))
-            noop_alone.append(await measured(load, vault, "noop", concurrency=1, seconds=plan.seconds / 2))
-            hit_alone.append(await measured(load, vault, "get", orgs, concurrency=1, seconds=plan.seconds / 2))
-            noop_before.append(await measured(load, forgetful, "noop", concurrency=1, seconds=plan.seconds / 2))
-            miss_alone.append(await measured(load, forgetful, "get", orgs, concurrency=1, seconds=plan.seconds / 2))
+            noop.append(await many(vault, "noop"))
+            hit.append(await many(vault, "get", orgs))
+            noop_alone.append(await one(vault, "noop"))
+            hit_alone.append(await one(vault, "get", orgs))
+            noop_before.append(await one(forgetful, "noop"))
+            miss_alone.append(await one(forgetful, "get", orgs))
     return _figures(noop, hit, noop_alone, hit_alone, noop_before, miss_alone)
 
 

@@ -22,7 +22,12 @@ from tests.chaos.harness import Ground, Vault
 WHOLE_CACHE: Final = {"TENANTVAULT_CACHE_ENTRIES": "10000"}
 """Settings of a vault that remembers whatever a figure reads."""
 
+PAUSE: Final = 1.5
+"""Seconds. A vault under load brings its reads into the audit more often than that."""
+
 _AT_ONCE: Final = 16
+# The share of a processor that a vault takes for looking after itself.
+_REST: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,19 @@ def cpu_seconds(pid: int) -> float:
     """The processor time that a process has used, without its children."""
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+async def at_rest(*pids: int, for_seconds: float) -> None:
+    """Return when processes have done next to nothing for so long.
+
+    What a round leaves to be done, as is bringing its reads into the audit, is of that round and must not slow the next.
+    """
+    async with asyncio.timeout(60):
+        used, before = sum(map(cpu_seconds, pids)), float("-inf")
+        while used - before > _REST * for_seconds:
+            before = used
+            await asyncio.sleep(for_seconds)
+            used = sum(map(cpu_seconds, pids))
 
 
 def children(pid: int) -> list[int]:

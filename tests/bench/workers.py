@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from tests.bench.figure import Figure
-from tests.bench.ground import WHOLE_CACHE, Load, children, cpu_seconds, loading, running, store
+from tests.bench.ground import PAUSE, WHOLE_CACHE, Load, at_rest, children, cpu_seconds, loading, running, store
 from tests.chaos.harness import Ground, Tell, Vault
 
 _AT_ONCE: Final = 32
@@ -72,5 +72,6 @@ async def _cost(load: Load, vault: Vault, orgs: list[str], seconds: float) -> tu
     working = children(vault.pid) or [vault.pid]
     before = [cpu_seconds(pid) for pid in working]
     result = await load.round(vault, "get", orgs, concurrency=_AT_ONCE, seconds=seconds, channels=_CHANNELS)
+    await at_rest(*working, for_seconds=PAUSE)
     taken = [cpu_seconds(pid) - then for pid, then in zip(working, before, strict=True)]
     return sum(taken) / result.calls, min(taken) / sum(taken)
