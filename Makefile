@@ -10,6 +10,10 @@ SCENARIO ?= revocation kills rotation postgres workers clients
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# By another name, so that `make --dry-run` does not run the line in which it stands.
+SUBMAKE := $(MAKE)
+# What pytest ends with after Ctrl-C.
+INTERRUPTED := 2
 
 .PHONY: help run token fetch cli test check format lint types imports proto docs proto-check unit integration e2e screenshots figures bench bench-check chaos fuzz lock clean
 
@@ -52,9 +56,11 @@ cli: $(VENV)/.run ## run the operator's command against the local vault (ARGS="k
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
 	@$(BIN)/coverage erase
 	@mkdir -p .local
-	@$(MAKE) --no-print-directory lint types >.local/checks.log 2>&1 & checks=$$!; \
+	@$(SUBMAKE) --no-print-directory lint types >.local/checks.log 2>&1 & checks=$$!; \
+	trap 'kill $$checks 2>/dev/null' EXIT; \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term; tests=$$?; \
-	wait $$checks; checks=$$?; cat .local/checks.log; test $$tests -eq 0 && test $$checks -eq 0
+	test $$tests -ne $(INTERRUPTED) || exit $$tests; \
+	wait $$checks; checked=$$?; trap - EXIT; cat .local/checks.log; exit $$((tests | checked))
 
 check: lint types imports proto-check unit ## what to run before each commit
 
@@ -108,7 +114,7 @@ bench: $(VENV)/.dev ## measure calls, client, webhooks and more against their go
 bench-check: $(VENV)/.dev ## the same, and fail when a figure is 1.5 times worse than the one in tests/bench/figures.json
 	@$(BIN)/python -m tests.bench $(BENCH) --check
 
-chaos: $(VENV)/.dev ## kill, cut off and halt vaults and PostgreSQL, also under clients, for half an hour (SCENARIO=kills for one of them)
+chaos: $(VENV)/.dev ## kill, halt and cut off vaults, workers, PostgreSQL and clients for more than half an hour (SCENARIO=kills for one of them)
 	@for scenario in $(SCENARIO); do $(BIN)/python -m tests.chaos $$scenario || exit 1; done
 
 fuzz: $(VENV)/.dev ## fuzz the seal's parser and encoding (SECONDS_TO_FUZZ=60)

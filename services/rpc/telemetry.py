@@ -20,7 +20,9 @@ class Telemetry:
     calls: Counter = field(init=False)
     seconds: Histogram = field(init=False)
     # By what `record` is told, as far as it is a label: to look a label up costs more than to count.
-    _called: dict[tuple[str, str, str], tuple[Counter, Histogram]] = field(default_factory=dict, init=False, repr=False)
+    _called: dict[tuple[str, str, str], tuple[Counter, Histogram]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         counter = Counter(

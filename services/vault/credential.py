@@ -142,7 +142,7 @@ class Resolved:
     credential: Stored | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True, eq=False)
 class Label:
     """What is told beside a credential in the open.
 

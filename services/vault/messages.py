@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,13 +26,16 @@ _KIND_NUMBERS: Final = {name: number for number, name in KINDS.items()}
 _TASK_NUMBERS: Final = {task: number for number, task in TASKS.items()}
 _STATES: Final = {state: pb.IntegrationState.Value(f"INTEGRATION_STATE_{state.name}") for state in State}
 _VERSION_STATES: Final = {state: status_pb.VersionState.Value(f"VERSION_STATE_{state.name}") for state in VersionState}
-_REMEMBERED_LABELS: Final = 10_000
+# What was made of labels, for as long as these are remembered. It is copied from, never changed.
+_labelled: Final[WeakKeyDictionary[Label, pb.ActiveCredential]] = WeakKeyDictionary()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def fill_active(message: pb.ActiveCredential, plaintext: Plaintext) -> None:
     """Write an opened credential where it is sent from."""
-    message.CopyFrom(_labelled(plaintext.label))
+    if (labelled := _labelled.get(plaintext.label)) is None:
+        labelled = _labelled[plaintext.label] = _label_message(plaintext.label)
+    message.CopyFrom(labelled)
     message.credential.MergeFromString(plaintext.payload)
     if plaintext.served_stale:
         message.served_stale = True
@@ -159,9 +162,8 @@ def master_key_message(row: MasterKeyRow, fingerprints: Mapping[str, bytes], wra
     )
 
 
-@lru_cache(_REMEMBERED_LABELS)
-def _labelled(label: Label) -> pb.ActiveCredential:
-    """A message with all but the credential. It is copied from, never changed."""
+def _label_message(label: Label) -> pb.ActiveCredential:
+    """All of the message but the credential."""
     name = label.name
     return pb.ActiveCredential(
         org_id=name.org_id,

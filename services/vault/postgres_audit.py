@@ -1,8 +1,7 @@
 """The audit on PostgreSQL: links are put behind each org's chain under the lock of its head."""
 
-import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +17,9 @@ _COLUMNS: Final = (
     " generation, hash"
 )
 _PAGE: Final = 1000
-_CHAINS_A_TURN: Final = 16
+# Of one transaction, for as long as which changes of these orgs wait, and calls while it signs.
+_CHAINS: Final = 50
+_EVENTS: Final = 500
 
 
 class PostgresAudit:
@@ -29,15 +30,20 @@ class PostgresAudit:
         self._chain = chain
 
     async def add(self, events: Sequence[Event]) -> None:
-        """Put events of any orgs behind their chains, by COPY, in one transaction. One that is there stays as it is.
+        """Put events of any orgs behind their chains, by COPY, some orgs' in one transaction.
 
-        VaultUnavailable when that cannot be done now: then it may or may not have been done, and may be done again.
+        One that is there stays as it is. VaultUnavailable when that cannot be done now: then a part of it may have been
+        done, and may be done again.
         """
-        try:
-            await self._add(events, known=())
-        except asyncpg.UniqueViolationError:
-            # Seldom: a killed vault's file is replayed, or an answer of the database was lost.
-            await self._add(events, known=await self._known(events))
+        by_org: dict[str, list[Event]] = defaultdict(list)
+        for event in events:
+            by_org[event.org_id].append(event)
+        for some in _parts(by_org.values()):
+            try:
+                await self._add(some, known=())
+            except asyncpg.UniqueViolationError:
+                # Seldom: a killed vault's file is replayed, or an answer of the database was lost.
+                await self._add(some, known=await self._known(some))
 
     async def _add(self, events: Sequence[Event], *, known: Collection[str]) -> None:
         chain = await self._chain()
@@ -53,10 +59,7 @@ class PostgresAudit:
             heads = await db.fetch("SELECT * FROM lock_audit_heads($1)", list(by_org))
             links: list[Link] = []
             ends: list[Head] = []
-            for number, head in enumerate(heads):
-                if number % _CHAINS_A_TURN == 0:
-                    # Whoever is waiting for an answer comes first.
-                    await asyncio.sleep(0)
+            for head in heads:
                 more, signed = chain.extend(head["org_id"], _end(head), by_org[head["org_id"]].values())
                 links.extend(more)
                 ends.append(signed)
@@ -171,6 +174,22 @@ async def append(db: Connection, chain: Chain, org_id: str, events: Sequence[Eve
         [_row(link) for link in links],
     )
     await _keep_heads(db, [head])
+
+
+def _parts(of_orgs: Iterable[Sequence[Event]]) -> Iterator[Sequence[Event]]:
+    """The events of orgs as parts for one transaction each; they are in the order that they were in."""
+    part: list[Event] = []
+    chains = 0
+    for events in of_orgs:
+        for begin in range(0, len(events), _EVENTS):
+            some = events[begin : begin + _EVENTS]
+            if part and (chains == _CHAINS or len(part) + len(some) > _EVENTS):
+                yield part
+                part, chains = [], 0
+            part += some
+            chains += 1
+    if part:
+        yield part
 
 
 def _end(row: Any) -> End:

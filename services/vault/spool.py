@@ -129,7 +129,7 @@ class Spool:
         rest = f"{_text(outcome)},{_text(origin.request_id)}"
         lines = "".join(
             # JSON, put together here: `json.dumps` takes three times as long, and this is on the way of every read.
-            f'["{os.urandom(16).hex()}",{_text(org_id)},{at!r},{who},{_text(provider)},{version},{rest}]\n'
+            f'["{os.urandom(16).hex()}",{_text(org_id)},{at!r},{who},{_text(provider)},{version:d},{rest}]\n'
             for org_id, provider, version in reads
         ).encode()
         began = self._timer()
@@ -190,7 +190,7 @@ class Spool:
             await asyncio.sleep(every if self.counts.flushed - before < _BUSY_EVENTS else while_busy)
 
     async def flush(self, audit: Audit) -> None:
-        """Bring all of it into the audit, what dead processes left first.
+        """Bring all that is there now into the audit, what dead processes left first.
 
         Raises:
             VaultUnavailable: that cannot be done now; the rest stays.
@@ -204,7 +204,7 @@ class Spool:
         await self._flush_segment(self._current, audit)
 
     @asynccontextmanager
-    async def flushed_into(self, audit: Audit, *, patience: float = 2.0) -> AsyncIterator[None]:
+    async def flushed_into(self, audit: Audit, *, patience: float = 5.0) -> AsyncIterator[None]:
         """Sync and flush while the body runs; at the end, bring over what is left, within `patience` seconds."""
         work = [asyncio.create_task(self.keep_syncing()), asyncio.create_task(self.keep_flushing(audit, FLUSH_SECONDS))]
         try:

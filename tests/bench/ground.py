@@ -143,7 +143,7 @@ def cpu_seconds(pid: int) -> float:
 async def at_rest(*pids: int, for_seconds: float) -> None:
     """Return when processes have done next to nothing for so long.
 
-    What a round leaves to be done, as is bringing its reads into the audit, is of that round and must not slow the next.
+    What a round leaves to be done, as to bring its reads into the audit, is of that round and must not slow the next.
     """
     async with asyncio.timeout(60):
         used, before = sum(map(cpu_seconds, pids)), float("-inf")

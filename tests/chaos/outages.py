@@ -99,8 +99,10 @@ async def _cuts(stage: Stage) -> AsyncIterator[None]:
             await asyncio.sleep(stage.every)
 
     cutting = asyncio.create_task(cut())
-    yield
-    cutting.cancel()
+    try:
+        yield
+    finally:
+        cutting.cancel()
 
 
 OUTAGES: Final[Mapping[str, Callable[[Stage], AbstractAsyncContextManager[None]]]] = {
@@ -116,6 +118,9 @@ OUTAGES: Final[Mapping[str, Callable[[Stage], AbstractAsyncContextManager[None]]
 
 HEARD: Final = frozenset({"ends", "cuts"})
 """Those in which the vault is heard now and then."""
+
+BROKEN: Final = frozenset({"killed", "stopped"})
+"""Those in which every connection breaks as the vault ends."""
 
 CONNECTED: Final = frozenset({"refuses", "strands", *HEARD})
 """Those in which every connection that is tried is made."""

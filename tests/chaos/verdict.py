@@ -7,7 +7,7 @@ from typing import Any, Final
 from tenantvault._methods import READS, REPORT_FAILURE, WATCH
 from tests.chaos.callers import Caller, Given
 from tests.chaos.harness import Report, spread
-from tests.chaos.outages import CONNECTED, HEARD, Outage
+from tests.chaos.outages import BROKEN, CONNECTED, HEARD, Outage
 
 _SLACK: Final = 1.0
 """Seconds beyond any bound, for a machine that is loaded."""
@@ -77,6 +77,8 @@ def _judge_staleness(report: Report, figures: dict[str, Any], callers: list[Call
     unmarked, marked, late, late_marked = [], [], [], []
     for outage, caller in itertools.product(outages, callers):
         cache = caller.kind.cache
+        # Whose connection broke knows at once that it hears nothing.
+        lease = 0.0 if outage.kind in BROKEN else cache.lease
         for given in caller.given:
             if given.org not in outage.orgs or not given.old or given.began <= outage.taken:
                 continue
@@ -86,7 +88,7 @@ def _judge_staleness(report: Report, figures: dict[str, Any], callers: list[Call
                     late_marked.append(given)
             else:
                 unmarked.append(given.began - outage.silent)
-                if given.began > max(outage.taken, outage.silent + cache.lease) + _SLACK:
+                if given.began > max(outage.taken, outage.silent + lease) + _SLACK:
                     late.append(given)
     kind = outages[0].kind
     figures["old_unmarked"] = {"calls": len(unmarked), "oldest_s": round(max(unmarked, default=0.0), 2)}
@@ -169,7 +171,8 @@ def _judge_retries(report: Report, figures: dict[str, Any], callers: list[Caller
 
 
 def _is_good(given: Given, outage: Outage) -> bool:
-    return given.org in outage.orgs and not (given.error or given.old or given.marked)
+    # A report is of an org of its own.
+    return given.verb != _REPORT and given.org in outage.orgs and not (given.error or given.old or given.marked)
 
 
 def _most(seconds: float, first: float, growth: float, longest: float, jitter: float) -> int:

@@ -61,7 +61,7 @@ def asks_each_time(product: Product, peer: str) -> AsyncClient:
 
 
 async def until_told(api: httpx.AsyncClient, which: dict[str, str], count: int) -> None:
-    """A read is in the history within a fraction of a second."""
+    """A read is in the history a moment later, one of many about a second later."""
     ask = partial(api.get, AUDIT, params=which)
     async with asyncio.timeout(10):
         while len((await ask()).json()["events"]) < count:  # noqa: ASYNC110 - another process makes it so

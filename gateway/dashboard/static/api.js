@@ -32,6 +32,12 @@ export const finishConsent = (values) => ask("POST", "/api/auth/google-calendar/
 export const signIn = (org) => ask("POST", "/sign-in", { org });
 export const signOut = () => ask("DELETE", "/session");
 
+/** What is told of an answer that did not come, or broke off: what reached the server may have worked. */
+function lost(method, answer, { name }) {
+  if (method === "GET" || !(answer || name === "TimeoutError")) return new Problem();
+  return new Problem({ code: "TOO_SLOW", detail: answer ? problems.brokenOff : problems.tooSlow });
+}
+
 async function ask(method, path, body) {
   const headers = { Accept: "application/json", "X-TenantVault-Request": "1" };
   // The page was made for one org. Should the session have changed to another meanwhile, the server refuses.
@@ -49,9 +55,8 @@ async function ask(method, path, body) {
     });
     content = await answer.json();
   } catch (error) {
-    const late = error.name === "TimeoutError" && method !== "GET";
     // One that is no JSON came to its end all the same.
-    if (error.name !== "SyntaxError") throw late ? new Problem({ code: "TOO_SLOW", detail: problems.tooSlow }) : new Problem();
+    if (error.name !== "SyntaxError") throw lost(method, answer, error);
   }
   if (answer.ok && content) return content;
   throw new Problem(content?.code ? content : { status: answer.status, code: "UNEXPECTED", detail: problems.unexpected });

@@ -231,6 +231,7 @@ export const consent = {
 
 export const problems = {
   unreachable: "The server cannot be reached. Check your connection and try again.",
+  brokenOff: "The answer broke off. It may have worked all the same: look before you try again.",
   tooSlow: "There was no answer for more than a minute. It may have worked all the same: look before you try again.",
   unexpected: "The server gave an unexpected answer. Try again in a moment.",
 };

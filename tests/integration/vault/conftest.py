@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from tenantvault.v1.directory_service_pb2_grpc import OrgDirectoryServiceAsyncStub
     from tenantvault.v1.status_service_pb2_grpc import IntegrationStatusServiceAsyncStub
     from tenantvault.v1.store_service_pb2_grpc import IntegrationStoreServiceAsyncStub
-_FLUSH_SECONDS = 0.02
 
+_FLUSH_SECONDS = 0.02
 
 VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="11111111-2222-3333-4444-555555555555", webhook_secret="hook"))
 OTHER_VAPI = pb.Credential(vapi=pb.VapiCredential(api_key="99999999-8888-7777-6666-000000000000"))

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.vault.audit import SigningKey
+from services.vault.audit import SigningKey, event_of
 from services.vault.credential import Facts
 from services.vault.database import Pool, open_pool
 from services.vault.keyring import Keyring
@@ -24,7 +24,7 @@ from services.vault.postgres_work import PostgresWork
 from services.vault.seal import Unreadable
 from services.vault.selfcheck import SelfCheck
 from services.vault.work import Finish, Piece, ScheduledWork, Task
-from tenantvault.audit import Head, Link
+from tenantvault.audit import Head, Link, Prover
 from tenantvault.errors import CredentialUnreadable, TenantVaultError, VaultUnavailable
 from tests.integration.conftest import Database
 from tests.integration.vault.conftest import eventually, forced, waiting_for_locks
@@ -85,6 +85,29 @@ async def test_the_head_is_the_end_of_the_chain(parts: Parts, pool: Pool, vault:
     head = await audit.head(org)
     assert isinstance(head, Head)
     assert head == (await chain_of(parts.audit, org))[-1]
+
+
+async def test_events_of_many_orgs_and_many_of_one_are_each_there_once_and_in_order(
+    parts: Parts, pool: Pool, org: str
+) -> None:
+    each = dict.fromkeys((f"{org}-{number}" for number in range(120)), 1) | {org: 1300}
+    events = [
+        event_of(ORIGIN, org_id=of, action="credential.get", version=n + 1) for of in each for n in range(each[of])
+    ]
+    random.Random(1).shuffle(events)
+    # A part of them is there already: an answer of the database was lost.
+    await parts.audit.add(events[:700])
+    await parts.audit.add(events)
+    for of in (org, f"{org}-0", f"{org}-119"):
+        *links, head = await chain_of(parts.audit, of)
+        prover = Prover(of)
+        for link in links:
+            assert isinstance(link, Link)
+            prover.add(link)
+        assert isinstance(head, Head)
+        assert (each[of], prover.last) == (head.sequence, head.hash)
+        mine = [event.event_id for event in events if event.org_id == of]
+        assert mine == [link.event.event_id for link in links if isinstance(link, Link)]
 
 
 async def test_under_a_master_key_that_was_retired_meanwhile_nothing_new_is_stored(
