@@ -334,17 +334,19 @@ def _run_as(uid: int, gid: int, public: Path) -> subprocess.CompletedProcess[str
         "except LocalError as error: sys.exit(str(error))\n"
     )
     return subprocess.run(
-        (python, "-c", script, home / "pg"),
+        (*_as(uid, gid), python, "-c", script, home / "pg"),
         check=False,
         capture_output=True,
         text=True,
         cwd=public,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(public), "PYTHONDONTWRITEBYTECODE": "1"},
-        user=uid,
-        group=gid,
-        extra_groups=[],
         timeout=60,
     )
+
+
+def _as(uid: int, gid: int) -> tuple[str, ...]:
+    """What makes a command one of this user, in a process of its own: this one has gRPC's threads, and must not fork."""
+    return ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
 
 
 def _python_for(uid: int) -> str:
@@ -352,7 +354,7 @@ def _python_for(uid: int) -> str:
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             code = "import sys; sys.exit(sys.version_info < (3, 11))"
-            if not subprocess.run((python, "-c", code), check=False, user=uid, capture_output=True).returncode:
+            if not subprocess.run((*_as(uid, uid), python, "-c", code), check=False, capture_output=True).returncode:
                 return python
         except OSError:
             continue
