@@ -345,8 +345,11 @@ def _run_as(uid: int, gid: int, public: Path) -> subprocess.CompletedProcess[str
 
 
 def _as(uid: int, gid: int) -> tuple[str, ...]:
-    """What makes a command one of this user, in a process of its own: this one has gRPC's threads, and must not fork."""
-    return ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    """What makes a command this user's, once it is a process: this one has gRPC's threads, and must not fork."""
+    become = (
+        f"import os, sys; os.setgroups([]); os.setgid({gid}); os.setuid({uid}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return (sys.executable, "-c", become)
 
 
 def _python_for(uid: int) -> str:
