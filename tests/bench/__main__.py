@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import batch, calls, client, memory, revocation, scale, status, webhooks, workers
+from tests.bench import batch, calls, client, lookup, memory, revocation, scale, status, webhooks, workers
 from tests.bench.figure import Figure, complaints, table, write
 from tests.chaos.harness import Ground, Tell, own_ground, scratch
 
@@ -20,6 +20,7 @@ _Run = Callable[[Ground, Any, Tell], Awaitable[list[Figure]]]
 BENCHES: Final[Mapping[str, tuple[Any, Any, _Run]]] = {
     "calls": (calls.Plan(), calls.Plan(rounds=3, seconds=1, orgs=200), calls.run),
     "client": (client.Plan(), client.Plan(rounds=3, calls=50_000, network_calls=500, orgs=200), client.run),
+    "lookup": (lookup.Plan(), lookup.Plan(rounds=3, seconds=1, orgs=200), lookup.run),
     "batch": (batch.Plan(), batch.Plan(rounds=3, seconds=1), batch.run),
     "webhooks": (webhooks.Plan(), webhooks.Plan(warm_up=10_000, counted=10_000), webhooks.run),
     "revocation": (revocation.Plan(), revocation.Plan(rounds=100), revocation.run),
