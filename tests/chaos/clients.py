@@ -10,6 +10,7 @@ What answers UNAVAILABLE is a server in the vault's place: a vault whose databas
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from tenantvault import AsyncClient, CacheSettings, Client
-from tests.chaos.callers import REPORTED, Kind, Org, calling, lateness
+from tests.chaos.callers import REPORTED, Caller, Kind, Org, calling, lateness
 from tests.chaos.harness import Ground, Report, Tell, Vault, eventually, silent, vaults
 from tests.chaos.outages import HEARD, LONG, OUTAGES, Counts, Outage, Stage
 from tests.chaos.peers import VAPI, Peer
 from tests.chaos.stand_in import StandIn
-from tests.chaos.verdict import judge, judge_deadlines
+from tests.chaos.verdict import is_good, judge, judge_deadlines
 
 _GIVEN_UP_AFTER: Final = 60.0
 
@@ -102,13 +103,17 @@ async def _play(report: Report, stage: Stage, plan: Plan, kind: str, number: int
     arrived = Counter(stage.stand_in.arrived) - arrived
     remembered: dict[str, float] = {}
 
-    async def all_remember_again() -> bool:
+    def reads_again(caller: Caller) -> bool:
+        since = itertools.takewhile(lambda given: given.ended > back, reversed(caller.given))
+        return any(is_good(given, {replaced.org_id}) for given in since)
+
+    async def all_are_themselves_again() -> bool:
         for caller in callers:
             if caller.remembers(replaced, 2):
                 remembered.setdefault(caller.name, time.monotonic() - back)
-        return len(remembered) == len(callers)
+        return len(remembered) == len(callers) and all(map(reads_again, callers))
 
-    await eventually(all_remember_again, within=_GIVEN_UP_AFTER)
+    await eventually(all_are_themselves_again, within=_GIVEN_UP_AFTER)
     return Outage(
         kind=kind,
         orgs=frozenset({replaced.org_id, revoked.org_id}),

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, Final
 
 from tenantvault._methods import READS, REPORT_FAILURE, WATCH
@@ -101,7 +102,7 @@ def _judge_staleness(report: Report, figures: dict[str, Any], callers: list[Call
         given
         for outage, caller in itertools.product(outages, callers)
         for given in caller.given
-        if _is_good(given, outage) and outage.silent < given.began and given.ended < outage.back
+        if is_good(given, outage.orgs) and outage.silent < given.began and given.ended < outage.back
     ]
     report.claim(f"{kind}: no client heard the vault meanwhile", not heard, heard[:3])
 
@@ -134,7 +135,7 @@ def _judge_storm(report: Report, figures: dict[str, Any], callers: list[Caller],
 def _judge_recovery(report: Report, figures: dict[str, Any], callers: list[Caller], outages: list[Outage]) -> None:
     reads, memory, late = [], [], []
     for outage, caller in itertools.product(outages, callers):
-        good = (given for given in caller.given if _is_good(given, outage) and given.ended > outage.back)
+        good = (given for given in caller.given if is_good(given, outage.orgs) and given.ended > outage.back)
         read = min((given.ended for given in good), default=float("inf")) - outage.back
         again = outage.remembered.get(caller.name, float("inf"))
         reads.append(read * 1000)
@@ -170,9 +171,9 @@ def _judge_retries(report: Report, figures: dict[str, Any], callers: list[Caller
     report.claim("what is no read was never made again", repeated <= 0, repeated)
 
 
-def _is_good(given: Given, outage: Outage) -> bool:
-    # A report is of an org of its own.
-    return given.verb != _REPORT and given.org in outage.orgs and not (given.error or given.old or given.marked)
+def is_good(given: Given, orgs: Collection[str]) -> bool:
+    """Whether a read gave what is true now of one of these orgs. A report is of an org of its own."""
+    return given.verb != _REPORT and given.org in orgs and not (given.error or given.old or given.marked)
 
 
 def _most(seconds: float, first: float, growth: float, longest: float, jitter: float) -> int:
