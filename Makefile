@@ -53,12 +53,14 @@ fetch: $(VENV)/.run ## fetch a credential over gRPC from the local vault (ORG=ac
 cli: $(VENV)/.run ## run the operator's command against the local vault (ARGS="keys status"; without: its help)
 	@$(BIN)/python -m deploy.local --data $(DATA) cli -- $(or $(ARGS),--help)
 
+# What is imported is compiled once, not by each of the many processes; some machines are told to keep none of it.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev $(VENV)/proto/.done ## run everything: checks, unit, integration, browser
 	@$(BIN)/coverage erase
 	@mkdir -p .local
 	@$(SUBMAKE) --no-print-directory lint types >.local/checks.log 2>&1 & checks=$$!; \
 	trap 'kill $$checks 2>/dev/null' EXIT; \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term; tests=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report=term; tests=$$?; \
 	test $$tests -ne $(INTERRUPTED) || exit $$tests; \
 	wait $$checks; checked=$$?; trap - EXIT; cat .local/checks.log; exit $$((tests | checked))
 

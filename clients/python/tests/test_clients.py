@@ -401,15 +401,16 @@ async def test_every_call_waits_for_the_connection(
     assert wire.calls[0].options["wait_for_ready"] is True
 
 
-@pytest.mark.parametrize("deadline", [0, -1, math.nan, math.inf, "5", object()])
 @pytest.mark.parametrize(("verb", "arguments"), VERBS)
 async def test_a_deadline_that_is_none_is_refused(
-    client: Any, wire: Any, verb: str, arguments: tuple[Any, ...], deadline: Any
+    client: Any, wire: Any, verb: str, arguments: tuple[Any, ...]
 ) -> None:
-    with pytest.raises(InvalidRequest, match="deadline") as caught:
-        await getattr(client, verb)(*arguments, deadline=deadline)
+    nones: list[Any] = [0, -1, math.nan, math.inf, "5", object()]
+    for deadline in nones:
+        with pytest.raises(InvalidRequest, match="deadline") as caught:
+            await getattr(client, verb)(*arguments, deadline=deadline)
 
-    assert ["deadline"] == list(caught.value.fields)
+        assert ["deadline"] == list(caught.value.fields)
     assert [] == wire.calls
 
 
@@ -471,20 +472,20 @@ async def test_a_malformed_resource_is_refused_before_anything_is_sent(
     assert [] == wire.calls
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
 @pytest.mark.parametrize(("verb", "arguments"), VERBS)
 async def test_every_error_comes_back_as_its_class(
-    client: Any, wire: Any, leaf: type[TenantVaultError], verb: str, arguments: tuple[Any, ...]
+    client: Any, wire: Any, verb: str, arguments: tuple[Any, ...]
 ) -> None:
-    wire.answer = client.refused(leaf("Do this.", fields={"a": "b"}, retry_after=2.5))
+    for leaf in LEAVES:
+        wire.answer = client.refused(leaf("Do this.", fields={"a": "b"}, retry_after=2.5))
 
-    with pytest.raises(leaf) as caught:
-        await getattr(client, verb)(*arguments)
+        with pytest.raises(leaf) as caught:
+            await getattr(client, verb)(*arguments)
 
-    assert leaf is type(caught.value)
-    assert ("Do this.", {"a": "b"}, 2.5) == (caught.value.message, caught.value.fields, caught.value.retry_after)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+        assert leaf is type(caught.value)
+        assert ("Do this.", {"a": "b"}, 2.5) == (caught.value.message, caught.value.fields, caught.value.retry_after)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(

@@ -413,15 +413,14 @@ async def test_a_caller_may_say_how_old_an_answer_may_be(
 
 
 @pytest.mark.parametrize("verb", ["get", "vapi", "twilio", "resend", "elevenlabs", "google_calendar"])
-@pytest.mark.parametrize("max_staleness", [-1, float("nan"), float("inf"), "0"])
-async def test_what_is_no_age_is_refused_before_anything_is_sent(
-    remembering: Any, wire: Any, verb: str, max_staleness: Any
-) -> None:
+async def test_what_is_no_age_is_refused_before_anything_is_sent(remembering: Any, wire: Any, verb: str) -> None:
     arguments = ("acme", Provider.VAPI) if verb == "get" else ("acme",)
-    with pytest.raises(InvalidRequest, match="max_staleness"):
-        await getattr(remembering, verb)(*arguments, max_staleness=max_staleness)
-    with pytest.raises(InvalidRequest, match="max_staleness"):
-        await remembering.resolve_credential(*ASSISTANT, Provider.VAPI, max_staleness=max_staleness)
+    nones: list[Any] = [-1, float("nan"), float("inf"), "0"]
+    for max_staleness in nones:
+        with pytest.raises(InvalidRequest, match="max_staleness"):
+            await getattr(remembering, verb)(*arguments, max_staleness=max_staleness)
+        with pytest.raises(InvalidRequest, match="max_staleness"):
+            await remembering.resolve_credential(*ASSISTANT, Provider.VAPI, max_staleness=max_staleness)
 
     assert [] == wire.calls
 
@@ -455,16 +454,16 @@ async def test_when_the_vault_cannot_be_reached_what_was_current_is_given_and_sa
 
 
 @pytest.mark.usefixtures("vault")
-@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf not in {VaultUnavailable, DeadlineExceeded}])
-async def test_any_other_error_is_raised_though_something_is_remembered(
-    lenient: Any, wire: Any, clock: Any, leaf: type[TenantVaultError]
-) -> None:
-    await lenient.vapi("acme")
-    wire.answer = lenient.refused(leaf())
-    clock.now += 10
-
-    with pytest.raises(leaf):
+async def test_any_other_error_is_raised_though_something_is_remembered(lenient: Any, wire: Any, clock: Any) -> None:
+    given = wire.answer
+    for leaf in set(LEAVES) - {VaultUnavailable, DeadlineExceeded}:
+        wire.answer = given
         await lenient.vapi("acme")
+        wire.answer = lenient.refused(leaf())
+        clock.now += 10
+
+        with pytest.raises(leaf):
+            await lenient.vapi("acme")
 
 
 @pytest.mark.usefixtures("vault")

@@ -9,7 +9,7 @@ from tests.chaos import revocation
 from tests.chaos.harness import Ground
 from tests.integration.conftest import Database
 
-PLAN = revocation.Plan(rounds=8, others=2, cuts=2, pauses=1, beats=1, twice=8, tasks=1)
+PLAN = revocation.Plan(rounds=4, others=1, cuts=1, pauses=1, beats=1, twice=4, tasks=1)
 
 
 @pytest.mark.timeout(300)

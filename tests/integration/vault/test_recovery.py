@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import postgres
 from tests.chaos.harness import own_ground
 
-PLAN = postgres.Plan(outages=2, vaults=2, orgs=6, readers=4, away=3.0, between=1.0, max_staleness=1.0)
+PLAN = postgres.Plan(outages=1, vaults=2, orgs=6, readers=2, away=2.0, between=1.0, max_staleness=1.0)
 
 
 @pytest.mark.timeout(300)

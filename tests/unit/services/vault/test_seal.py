@@ -1,5 +1,6 @@
 import base64
 import hmac
+import itertools
 import json
 import random
 from pathlib import Path
@@ -99,12 +100,11 @@ def test_a_record_of_the_past_opens_from_the_master_key_down(vector: dict[str, A
     assert vector["payload"] == opened(sealed, key=key, associated=associated_data(*name)).hex()
 
 
-@pytest.mark.parametrize("position", range(len(SEALED)))
-def test_a_record_with_any_byte_changed_does_not_open(position: int) -> None:
-    for flip in (*(1 << bit for bit in range(8)), 0xFF):
+def test_a_record_with_any_byte_changed_does_not_open() -> None:
+    for position, flip in itertools.product(range(len(SEALED)), (*(1 << bit for bit in range(8)), 0xFF)):
         changed = bytearray(SEALED)
         changed[position] ^= flip
-        assert refused(bytes(changed))
+        assert refused(bytes(changed)), (position, flip)
 
 
 @given(plaintext=st.binary(max_size=64), associated=st.binary(max_size=16), data=st.data())
@@ -114,10 +114,10 @@ def test_no_record_with_a_bit_changed_opens(plaintext: bytes, associated: bytes,
     assert refused((int.from_bytes(sealed) ^ 1 << bit).to_bytes(len(sealed)), associated=associated)
 
 
-@pytest.mark.parametrize("length", range(len(SEALED)))
-def test_a_record_cut_anywhere_does_not_open(length: int) -> None:
-    assert refused(SEALED[:length])
-    assert refused(SEALED[-length:] if length else b"")
+def test_a_record_cut_anywhere_does_not_open() -> None:
+    for length in range(len(SEALED)):
+        assert refused(SEALED[:length]), length
+        assert refused(SEALED[-length:] if length else b""), length
 
 
 @given(more=st.binary(min_size=1))
@@ -127,9 +127,9 @@ def test_a_record_with_more_behind_it_does_not_open(more: bytes) -> None:
     assert refused(SEALED + more)
 
 
-@pytest.mark.parametrize("scheme", sorted({*range(256)} - {SCHEME}))
-def test_an_unknown_scheme_does_not_open(scheme: int) -> None:
-    assert refused(bytes([scheme]) + SEALED[1:])
+def test_an_unknown_scheme_does_not_open() -> None:
+    for scheme in {*range(256)} - {SCHEME}:
+        assert refused(bytes([scheme]) + SEALED[1:]), scheme
 
 
 @given(noise=st.binary(max_size=200))
