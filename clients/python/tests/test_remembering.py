@@ -32,7 +32,6 @@ from tenantvault.errors import (
     CredentialNotFound,
     DeadlineExceeded,
     InvalidRequest,
-    TenantVaultError,
     VaultUnavailable,
 )
 from tenantvault.messages import credential_to_message
