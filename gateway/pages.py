@@ -1,10 +1,12 @@
 """The dashboard's pages and the sessions behind them."""
 
+import re
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -19,6 +21,11 @@ DASHBOARD: Final = Path(__file__).with_name("dashboard")
 STATIC: Final = DASHBOARD / "static"
 
 _TEMPLATES: Final = {"_dashboard": "index.html", "_activity": "activity.html", "_sign_in": "sign-in.html"}
+
+_HOME: Final = "/"
+_NEXT: Final = "next"
+# Browsers take a backslash for a slash, two slashes for another host, and leave tabs and line breaks out.
+_OWN_PATH: Final = re.compile(r"/(?![/\\])[!-~]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +65,24 @@ class Pages:
         """
         return HTMLResponse(self._consent)
 
-    async def sign_in(self, request: Request) -> Response:  # noqa: ARG002 - an endpoint's signature
-        """GET /sign-in: the demo orgs on one's own machine, else where people sign in."""
+    async def sign_in(self, request: Request) -> Response:
+        """GET /sign-in: the demo orgs on one's own machine, else where people sign in.
+
+        `next` is where to go after that: a path of this site, else it is not heeded.
+        """
+        wanted = request.query_params.get(_NEXT, _HOME)
         choices = "".join(
             f'<li><button class="button choice" type="button" data-action="sign-in" data-org="{escape(org)}">'
             f"{escape(org)}</button></li>"
             for org in self.demo_orgs
         )
         return HTMLResponse(
-            self._sign_in.substitute(choices=choices, kind="demo" if choices else "host", providers=self._providers)
+            self._sign_in.substitute(
+                choices=choices,
+                kind="demo" if choices else "host",
+                providers=self._providers,
+                next=escape(wanted if _OWN_PATH.fullmatch(wanted) else _HOME),
+            )
         )
 
     async def sign_in_demo(self, request: Request) -> Response:
@@ -97,7 +113,7 @@ class Pages:
         try:
             identity = await self.authenticator.identify(request)
         except Unauthenticated:
-            return RedirectResponse("/sign-in", 303)
+            return RedirectResponse(_to_sign_in(request), 303)
         return HTMLResponse(
             template.substitute(
                 org=escape(identity.org_id),
@@ -111,3 +127,9 @@ class Pages:
         response = JSONResponse({"success": True})
         self.authenticator.sessions.open(identity, response)
         return response
+
+
+def _to_sign_in(request: Request) -> str:
+    """The sign-in page, with the way back to the page that was asked for."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return "/sign-in" if asked == _HOME else f"/sign-in?{urlencode({_NEXT: asked})}"

@@ -121,7 +121,7 @@ class Connect:
                     resources=made.resources,
                     warnings=verdict.warnings + made.warnings,
                     account=verdict.account,
-                    schedule=self._timetable.of(provider, credential),
+                    schedule=self._timetable.of(provider, credential, verdict),
                     lease_owner=owner,
                     on_behalf_of=on_behalf_of,
                 )

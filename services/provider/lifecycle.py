@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from services.provider.connect import Connect
@@ -86,7 +87,7 @@ class Lifecycle:
         verdict = await provider.test(active.credential)
         if isinstance(verdict, Accepted):
             drift = await provider.inspect(org_id, active.credential, known=active.resources)
-            verdict = Accepted(verdict.warnings + drift, verdict.account)
+            verdict = replace(verdict, warnings=verdict.warnings + drift)
         return await self._record(org_id, name, active.version, verdict, on_behalf_of)
 
     async def disconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "") -> Report:

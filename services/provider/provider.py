@@ -26,11 +26,13 @@ from tenantvault.errors import (
 class Accepted:
     """The provider's yes. `warnings` are sentences about what the customer should know although it works.
 
-    `account` is what the provider calls the account, e.g. an e-mail address; empty when it does not say.
+    `account` is what the provider calls the account, e.g. an e-mail address; empty when it does not say. `may_rotate` is
+    whether the credential may get itself a successor, as far as the test could tell.
     """
 
     warnings: tuple[str, ...] = ()
     account: str = ""
+    may_rotate: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,14 +144,17 @@ class Rotate:
             )
         async with self._leases.hold(org_id, name, patience=patience) as owner:
             active = await self._vault.credential(org_id, name)
+            no_way = InvalidRequest(
+                f"{provider.description.title} has no way to replace this credential: make a new one there, and"
+                " connect with it."
+            )
             if provider.rotation is None or not provider.rotation.possible(active.credential):
-                raise InvalidRequest(
-                    f"{provider.description.title} has no way to replace this credential: make a new one there, and"
-                    " connect with it."
-                )
+                raise no_way
             verdict = await provider.test(active.credential)
             if isinstance(verdict, Refused):
                 raise verdict.error()
+            if not verdict.may_rotate:
+                raise no_way
             return await self._vault.register(
                 org_id,
                 name,
@@ -159,7 +162,7 @@ class Rotate:
                 resources=active.resources,
                 warnings=verdict.warnings,
                 account=verdict.account,
-                schedule=self._timetable.of(provider, active.credential, rotate_now=True),
+                schedule=self._timetable.of(provider, active.credential, verdict, rotate_now=True),
                 lease_owner=owner,
                 on_behalf_of=on_behalf_of,
             )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from services.provider.provider import Provider
+from services.provider.provider import Accepted, Provider
 from tenantvault.credentials import Credential
 from tenantvault.credentials import Provider as Name
 
@@ -82,15 +82,17 @@ class Timetable:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     jitter: Callable[[], float] = random.random
 
-    def of(self, provider: Provider[Any], credential: Credential, *, rotate_now: bool = False) -> list[ScheduledWork]:
-        """All the work of a connection that was just made with this credential."""
+    def of(
+        self, provider: Provider[Any], credential: Credential, verdict: Accepted, *, rotate_now: bool = False
+    ) -> list[ScheduledWork]:
+        """All the work of a connection that was just made with this credential, of which the provider said so."""
         work = [ScheduledWork(Task.VERIFY, self.next_verify())]
         if provider.consent is not None:
             return [*work, ScheduledWork(Task.REFRESH, self.next_refresh(provider.consent.expires_at(credential)))]
         if self.rotates(provider.name):
-            by_itself = provider.rotation is not None and provider.rotation.possible(credential)
+            has_way = provider.rotation is not None and provider.rotation.possible(credential)
             due_in = 0.0 if rotate_now else self.next_rotation(provider.name)
-            work.append(ScheduledWork(Task.ROTATE, due_in, by_hand=not by_itself))
+            work.append(ScheduledWork(Task.ROTATE, due_in, by_hand=not (has_way and verdict.may_rotate)))
         return work
 
     def rotates(self, provider: Name) -> bool:

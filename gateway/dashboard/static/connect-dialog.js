@@ -174,13 +174,15 @@ class ConnectDialog extends HTMLElement {
     });
   }
 
-  /** Say what went wrong: beside the fields, and of what is about none of them, above the buttons. */
+  /** Say what went wrong, once: beside the fields that it is about, else above the buttons. */
   #blame(sentence, fields, requestId) {
-    const others = Object.entries(fields).filter(([name, said]) => said && !this.#form.has(name));
-    const lines = [sentence, ...others.map(([, said]) => said)].map((each) => line(each));
+    const names = Object.keys(fields);
+    const said = names.filter((name) => !this.#form.has(name)).map((name) => fields[name]);
+    if (said.length === names.length) said.unshift(sentence);
+    const lines = [...new Set(said)].map((each) => line(each));
     if (requestId) lines.push(element("p", { class: "small" }, words.requestId(requestId)));
-    const said = this.#form.say("bad", "alert", ...lines);
-    if (!this.#form.mark(fields)) said.focus();
+    if (said.length) this.#form.say("bad", "alert", ...lines).focus();
+    this.#form.mark(fields);
   }
 
   #succeed(result) {

@@ -62,6 +62,8 @@ export class ConnectForm {
     if (!first) return false;
     if (!this.#used.includes(first)) this.#choose(first.rule.way);
     first.row.closest("details")?.setAttribute("open", "");
+    // Where the focus is already, it reads nothing out.
+    if (first.input === document.activeElement) this.#problem.append(element("p", { class: "unseen" }, first.said.textContent));
     first.input.focus();
     return true;
   }

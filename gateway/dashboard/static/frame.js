@@ -68,7 +68,8 @@ function passes({ status }) {
 }
 
 function way(error) {
-  if (error.signedOut) return element("a", { href: "/sign-in", class: "button first", "data-action": "sign-in-again" }, text.signInAgain);
+  // This page itself: the server leads to the sign-in page, and that one back.
+  if (error.signedOut) return element("a", { href: "", class: "button first", "data-action": "sign-in-again" }, text.signInAgain);
   if (error.code === "OTHER_ORG") return acting(text.reload, "reload", () => location.reload());
   return acting(text.retry, "retry", async () => (await again()) || announce(said));
 }

@@ -19,7 +19,7 @@ async function signIn({ currentTarget: button }) {
     await api.signIn(org);
     // Pages of ours whose session has ended.
     channel.postMessage("signed-in");
-    location.assign("/");
+    location.assign(document.body.dataset.next);
   } catch (error) {
     problem.replaceChildren(icon("alert"), element("p", {}, error.message));
     problem.hidden = false;

@@ -55,7 +55,7 @@ class Resend:
         """See the port. A key that may only send is as good as any: sending itself cannot be tried without sending."""
         page = await self._api.page(credential, DOMAINS, limit=1)
         if isinstance(page, Refused):
-            return Accepted((_SENDING_ONLY,)) if is_sending_only(page) else page
+            return Accepted((_SENDING_ONLY,), may_rotate=False) if is_sending_only(page) else page
         domains, _ = page
         return Accepted(() if domains else (_NO_DOMAIN,))
 

@@ -41,7 +41,7 @@ class Keys:
         self._mark = mark
 
     def possible(self, credential: ResendCredential) -> bool:
-        """See the port. What a key may do is not to be seen: one that may only send is refused when it comes to it."""
+        """See the port. What a key may do is not to be seen; the test tells one that may only send."""
         return credential.api_key.reveal().startswith("re_")
 
     async def issue(self, org_id: str, current: ResendCredential) -> ResendCredential | Refused:

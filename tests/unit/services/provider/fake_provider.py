@@ -75,6 +75,7 @@ class Keyed:
     description: Description = _DESCRIPTION
     consent: None = None
     rotates: bool = True
+    may_rotate: bool = True
     released: list[str] = field(default_factory=list)
 
     @property
@@ -88,7 +89,7 @@ class Keyed:
         with self.account.request():
             if not self.account.takes(credential):
                 return Refused(InvalidCredentials, "No such key.", "apiKey")
-            return Accepted(("Mind the gap.",), "the account")
+            return Accepted(("Mind the gap.",), "the account", may_rotate=self.may_rotate)
 
     async def complete(
         self, org_id: str, credential: ResendCredential, newest: Callable[[], Awaitable[Credential | None]]

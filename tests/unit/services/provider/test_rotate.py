@@ -317,13 +317,15 @@ async def test_a_rotation_can_be_asked_for() -> None:
     assert "key-1" == world.active.api_key.reveal()
 
 
-async def test_a_rotation_that_nobody_can_do_is_refused_with_a_hint() -> None:
+@pytest.mark.parametrize("why", ["rotates", "may_rotate"])
+async def test_a_rotation_that_nobody_can_do_is_refused_with_a_hint(why: str) -> None:
     world = World()
-    world.provider.rotates = False
+    setattr(world.provider, why, False)
     with pytest.raises(InvalidRequest, match="connect with it"):
         await world.rotate().ask_for(*ORG, on_behalf_of="ada")
     with pytest.raises(CredentialNotFound):
         await world.rotate().ask_for("globex", Provider.RESEND, on_behalf_of="ada")
+    assert "register" not in world.vault.calls
 
 
 async def test_a_rotation_that_is_asked_for_in_the_middle_of_one_goes_on_with_it() -> None:

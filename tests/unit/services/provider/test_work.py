@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.provider.provider import Accepted
 from services.provider.work import ScheduledWork, Task, Timetable
 from tenantvault.credentials import GoogleCalendarCredential, Provider
 from tenantvault.secret import Secret
@@ -11,6 +12,7 @@ from tests.unit.services.provider.fake_provider import Consented, Keyed, key
 from tests.unit.services.provider.fake_vault import NOW
 
 DAY = 86_400.0
+YES = Accepted()
 
 
 def timetable(jitter: float = 0.5, **more: float) -> Timetable:
@@ -24,28 +26,30 @@ def token(left: float) -> GoogleCalendarCredential:
 
 
 def test_a_key_is_verified_daily_and_rotated_every_ninety_days() -> None:
-    assert timetable().of(Keyed(), key("k")) == [
+    assert timetable().of(Keyed(), key("k"), YES) == [
         ScheduledWork(Task.VERIFY, DAY),
         ScheduledWork(Task.ROTATE, 90 * DAY),
     ]
 
 
 def test_a_key_that_nobody_can_rotate_is_a_reminder() -> None:
-    [_, rotation] = timetable().of(Keyed(rotates=False), key("k"))
+    [_, rotation] = timetable().of(Keyed(rotates=False), key("k"), YES)
     assert rotation == ScheduledWork(Task.ROTATE, 90 * DAY, by_hand=True)
-    [_, rotation] = timetable().of(Keyed(), key(""))
+    [_, rotation] = timetable().of(Keyed(), key(""), YES)
+    assert rotation.by_hand
+    [_, rotation] = timetable().of(Keyed(), key("k"), Accepted(may_rotate=False))
     assert rotation.by_hand
 
 
 def test_a_rotation_can_be_due_now_or_never() -> None:
-    assert timetable().of(Keyed(), key("k"), rotate_now=True)[1].due_in == 0.0
+    assert timetable().of(Keyed(), key("k"), YES, rotate_now=True)[1].due_in == 0.0
     never = Timetable(now=lambda: NOW, rotation_days={Provider.RESEND: 0.0})
-    assert [Task.VERIFY] == [work.task for work in never.of(Keyed(), key("k"), rotate_now=True)]
+    assert [Task.VERIFY] == [work.task for work in never.of(Keyed(), key("k"), YES, rotate_now=True)]
     assert 3000 * DAY < never.next_rotation(Provider.RESEND) < 3650 * DAY
 
 
 def test_a_consent_is_refreshed_and_never_rotated() -> None:
-    work = timetable().of(Consented(lambda: NOW), token(3600.0))
+    work = timetable().of(Consented(lambda: NOW), token(3600.0), YES)
     assert work == [ScheduledWork(Task.VERIFY, DAY), ScheduledWork(Task.REFRESH, 3000.0)]
 
 

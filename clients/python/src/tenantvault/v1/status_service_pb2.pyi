@@ -225,8 +225,8 @@ class ListAuditEventsRequest(_message.Message):
     page_size: _builtins.int
     """Optional. How many; 100 when it is 0, at most 1000."""
     before_sequence: _builtins.int
-    """Optional. Only events before this sequence number: the page after one is
-    what comes before its last event. 0 for the newest.
+    """Optional. Only events before this sequence number: what the page before
+    gave as `next_before_sequence`. 0 for the newest.
     """
     provider: _credential_pb2.Provider.ValueType
     """Optional. Only events of this provider."""
@@ -342,20 +342,33 @@ class ListAuditEventsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_BEFORE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    next_before_sequence: _builtins.int
+    """Output only. What to give as `before_sequence` for the next page; 0 when
+    there is none.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """Output only. Newest first.
-        Next unused field number: 2
+        """Output only. Newest first. It may be empty although there is a next page."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Output only. What was looked through began then; absent when there is no
+        next page.
+        Next unused field number: 4
         """
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___AuditEvent] | None = ...,
+        next_before_sequence: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_before_sequence", b"next_before_sequence", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

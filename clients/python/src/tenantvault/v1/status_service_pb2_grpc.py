@@ -78,8 +78,10 @@ class IntegrationStatusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists what happened to an org's credentials, newest first. No event holds
-        secret data.
+        """Lists what happened to an org's credentials, newest first, a page at a
+        time. A call looks through a bounded number of events: a page may have
+        fewer than were asked for, or none, and not be the last
+        (https://google.aip.dev/158). No event holds secret data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

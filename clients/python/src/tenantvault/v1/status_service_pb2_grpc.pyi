@@ -42,8 +42,10 @@ class IntegrationStatusServiceStub:
     This call does not return secret data.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.ListAuditEventsRequest, _status_service_pb2.ListAuditEventsResponse]
-    """Lists what happened to an org's credentials, newest first. No event holds
-    secret data.
+    """Lists what happened to an org's credentials, newest first, a page at a
+    time. A call looks through a bounded number of events: a page may have
+    fewer than were asked for, or none, and not be the last
+    (https://google.aip.dev/158). No event holds secret data.
     """
     CountReads: _grpc.UnaryUnaryMultiCallable[_status_service_pb2.CountReadsRequest, _status_service_pb2.CountReadsResponse]
     """Counts how often each service was given an org's credentials. This call
@@ -64,8 +66,10 @@ class IntegrationStatusServiceAsyncStub(IntegrationStatusServiceStub):
     This call does not return secret data.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_status_service_pb2.ListAuditEventsRequest, _status_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists what happened to an org's credentials, newest first. No event holds
-    secret data.
+    """Lists what happened to an org's credentials, newest first, a page at a
+    time. A call looks through a bounded number of events: a page may have
+    fewer than were asked for, or none, and not be the last
+    (https://google.aip.dev/158). No event holds secret data.
     """
     CountReads: _aio.UnaryUnaryMultiCallable[_status_service_pb2.CountReadsRequest, _status_service_pb2.CountReadsResponse]  # type: ignore[assignment]
     """Counts how often each service was given an org's credentials. This call
@@ -101,8 +105,10 @@ class IntegrationStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _status_service_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_status_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_status_service_pb2.ListAuditEventsResponse]]:
-        """Lists what happened to an org's credentials, newest first. No event holds
-        secret data.
+        """Lists what happened to an org's credentials, newest first, a page at a
+        time. A call looks through a bounded number of events: a page may have
+        fewer than were asked for, or none, and not be the last
+        (https://google.aip.dev/158). No event holds secret data.
         """
 
     @_abc_1.abstractmethod
