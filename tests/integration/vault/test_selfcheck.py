@@ -212,9 +212,9 @@ FAULTS = {
         "migration 0001_vault is missing: run python -m services.vault.migrate",
     ),
     "the newest migration missing": Fault(
-        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0003_life'",
-        "UPDATE schema_migrations SET name = '0003_life' WHERE name = '0000_other'",
-        "migration 0003_life is missing: run python -m services.vault.migrate",
+        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0004_batches'",
+        "UPDATE schema_migrations SET name = '0004_batches' WHERE name = '0000_other'",
+        "migration 0004_batches is missing: run python -m services.vault.migrate",
     ),
     "migration changed": Fault(
         "UPDATE schema_migrations SET checksum = 'x' || checksum",
