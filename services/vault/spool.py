@@ -11,7 +11,6 @@ when `max_bytes` wait for a database that is away, `write` raises and nothing le
 """
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -21,12 +20,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
 from services.rpc.tasks import end
 from services.vault.credential import Origin
+from services.vault.segment import Segment, read_event
 from tenantvault.audit import Event
 from tenantvault.errors import AuditUnavailable, TenantVaultError
 
@@ -63,19 +62,6 @@ class Counts:
     replayed: int = 0
 
 
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    handle: int
-    written: int = 0
-    flushed: int = 0
-    replayed: bool = False
-
-    def drop(self) -> None:
-        self.path.unlink(missing_ok=True)
-        os.close(self.handle)
-
-
 class Spool:
     """The spool of one process in a folder, which other vaults of the same host may share.
 
@@ -103,7 +89,7 @@ class Spool:
         self._now = now
         self._write = write
         self._sync = sync
-        self._waiting: deque[_Segment] = deque()
+        self._waiting: deque[Segment] = deque()
         # In the order of their names the files of a process are in the order in which it wrote them.
         self._name = f"{int(now() * 1000):014x}-{uuid.uuid4().hex}"
         self._segments = 0
@@ -303,20 +289,9 @@ class Spool:
         full, self._current, self._damaged = self._current, self._new_segment(), False
         self._waiting.append(full)
 
-    def _new_segment(self) -> _Segment:
+    def _new_segment(self) -> Segment:
         self._segments += 1
-        path = self._folder / f"{self._name}-{self._segments:08x}{_SUFFIX}"
-        unlocked = path.with_suffix(".new")
-        handle = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            # Whoever holds the lock lives: nobody else takes the file over, nor sees it before.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unlocked.rename(path)
-        except OSError:
-            unlocked.unlink(missing_ok=True)
-            os.close(handle)
-            raise
-        return _Segment(path, handle)
+        return Segment.begin(self._folder / f"{self._name}-{self._segments:08x}{_SUFFIX}")
 
     def _take_over(self) -> None:
         """Take over the files that nobody holds any more."""
@@ -326,22 +301,13 @@ class Spool:
             if path in ours:
                 continue
             try:
-                handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
+                segment = Segment.take_over(path)
             except OSError as error:
                 self._pass_over(path, error)
                 continue
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(handle)
-                continue
-            if not path.exists():
-                os.close(handle)
-                continue
-            _log.info("taking over an audit spool that another process left", extra={"file": path.name})
-            self._waiting.appendleft(_Segment(path, handle, written=os.fstat(handle).st_size, replayed=True))
+            if segment is not None:
+                _log.info("taking over an audit spool that another process left", extra={"file": path.name})
+                self._waiting.appendleft(segment)
 
     def _pass_over(self, path: Path, error: OSError) -> None:
         """Leave a file where it is that cannot be opened: what can be brought over must not wait for it."""
@@ -352,50 +318,25 @@ class Spool:
                 extra={"file": path.name, "cause": str(error.strerror)},
             )
 
-    async def _flush_segment(self, segment: _Segment, audit: Audit) -> None:
+    async def _flush_segment(self, segment: Segment, audit: Audit) -> None:
         # What comes meanwhile waits for the next time: to run after it would bring over little at a time, without end.
         until = segment.written
         while segment.flushed < until:
-            size = min(_BATCH_BYTES, until - segment.flushed)
-            block = os.pread(segment.handle, size, segment.flushed)
-            whole = block.rfind(b"\n") + 1
-            if not whole:
+            lines = segment.lines(min(_BATCH_BYTES, until - segment.flushed))
+            if not lines:
                 # A line that a killed process did not finish: its plaintext never left.
                 segment.flushed = until
                 return
             events: list[Event] = []
-            for number, line in enumerate(block[:whole].splitlines()):
-                if line and (event := _event(line)):
+            for number, line in enumerate(lines):
+                if event := read_event(line):
                     events.append(event)
                 if number % _EVENTS_A_TURN == 0:
                     # Whoever is waiting for an answer comes first.
                     await asyncio.sleep(0)
             if events:
                 await audit.add(events)
-            segment.flushed += whole
+            segment.flushed += sum(map(len, lines))
             self.counts.flushed += len(events)
             if segment.replayed:
                 self.counts.replayed += len(events)
-
-
-def _event(line: bytes) -> Event | None:
-    try:
-        event_id, org_id, at, peer, on_behalf_of, action, provider, version, outcome, request_id = json.loads(
-            line.decode()
-        )
-        return Event(
-            event_id=str(uuid.UUID(event_id)),
-            org_id=org_id,
-            occurred_at=datetime.fromtimestamp(at, UTC),
-            peer=peer,
-            on_behalf_of=on_behalf_of,
-            action=action,
-            provider=provider,
-            version=version,
-            outcome=outcome,
-            request_id=request_id,
-            generation=0,
-        )
-    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
-        _log.error("a line of the audit spool is none")
-        return None
