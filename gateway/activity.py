@@ -77,14 +77,24 @@ class Activity:
     async def audit(self, request: Request) -> JSONResponse:
         """GET /api/integrations/audit: what happened, newest first, a page at a time.
 
-        `next` is what to give as `before` for the next page; null at the end.
+        `next` is what to give as `before` for the next page; null at the end, and nowhere else: so many events are
+        looked through for a page and no more, so it may be short, or empty, and still have a next one. `since` is when
+        what was looked through began; null at the end.
         """
         asked = query.values(request, PAGE)
         limit = asked["limit"]
         # One more than is shown tells whether there is a next page.
-        events = await self._events(request, asked, before=asked["before"], size=limit + 1)
-        following = events[limit - 1].sequence if len(events) > limit else None
-        return JSONResponse({"events": [views.audit_event(event) for event in events[:limit]], "next": following})
+        page = await self._page(request, asked, before=asked["before"], size=limit + 1)
+        following, since = page.next_before_sequence, page.since
+        if len(page.events) > limit:
+            following, since = page.events[limit - 1].sequence, page.events[limit - 1].occurred_at
+        return JSONResponse(
+            {
+                "events": [views.audit_event(event) for event in page.events[:limit]],
+                "next": following or None,
+                "since": views.iso(since) if following else None,
+            }
+        )
 
     async def export(self, request: Request) -> Response:
         """GET /api/integrations/audit.csv: all of it, newest first, as a download.
@@ -101,7 +111,7 @@ class Activity:
         if request.method == "HEAD":
             return Response(headers=headers, media_type="text/csv")
         # The first page is asked for before the answer begins, so that a failure is answered as one.
-        first = await self._events(request, asked)
+        first = await self._page(request, asked)
         return StreamingResponse(self._lines(request, asked, first), headers=headers, media_type="text/csv")
 
     async def access(self, request: Request) -> JSONResponse:
@@ -116,24 +126,30 @@ class Activity:
         return JSONResponse({"since": views.iso(answer.since), "counts": views.read_counts(answer.counts)})
 
     async def _lines(
-        self, request: Request, asked: Mapping[str, Any], events: list[status_pb.AuditEvent]
+        self, request: Request, asked: Mapping[str, Any], page: status_pb.ListAuditEventsResponse
     ) -> AsyncIterator[str]:
         yield sheet.head()
         left = self.most_rows
-        while events and left:
-            shown = events[:left]
+        while True:
+            shown = page.events[:left]
             left -= len(shown)
-            yield sheet.lines(map(views.audit_event, shown))
+            if shown:
+                yield sheet.lines(map(views.audit_event, shown))
+            if len(page.events) > len(shown):
+                yield sheet.note(
+                    f"Cut after {self.most_rows} rows: there is more. Choose filters to see less at a time."
+                )
+                return
+            if not page.next_before_sequence:
+                return
             try:
-                events = await self._events(request, asked, before=shown[-1].sequence)
+                page = await self._page(request, asked, before=page.next_before_sequence)
             except TenantVaultError as error:
                 raise Interrupted(error.reason) from None
-        if events:
-            yield sheet.note(f"Cut after {self.most_rows} rows: there is more. Choose filters to see less at a time.")
 
-    async def _events(
+    async def _page(
         self, request: Request, asked: Mapping[str, Any], *, before: int = 0, size: int = _AT_ONCE
-    ) -> list[status_pb.AuditEvent]:
+    ) -> status_pb.ListAuditEventsResponse:
         wanted = status_pb.ListAuditEventsRequest(
             org_id=identity_of(request).org_id,
             page_size=size,
@@ -143,5 +159,4 @@ class Activity:
             peer=asked["service"],
             failed=asked["failed"],
         )
-        answer = await ask(request, self.vault.ListAuditEvents, wanted, AUDIT_DEADLINE)
-        return list(answer.events)
+        return await ask(request, self.vault.ListAuditEvents, wanted, AUDIT_DEADLINE)

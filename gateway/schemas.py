@@ -67,7 +67,7 @@ DISCONNECTED: Final = done({"message": TEXT}, {"unreleased": listed(TEXT)})
 ROTATED: Final = done({"connected": YES, "rotationDueAt": nullable(MOMENT)})
 CONSENT_BEGUN: Final = done({"authorizationUrl": ADDRESS})
 CONSENT_GIVEN: Final = done({"email": TEXT, "scopes": listed(TEXT)}, WARNED)
-AUDIT: Final = members({"events": listed(named(EVENT)), "next": nullable(COUNT)})
+AUDIT: Final = members({"events": listed(named(EVENT)), "next": nullable(COUNT), "since": nullable(MOMENT)})
 ACCESS: Final = members(
     {
         "since": MOMENT,

@@ -26,7 +26,7 @@ from tenantvault.errors import (
 class Accepted:
     """The provider's yes. `warnings` are sentences about what the customer should know although it works.
 
-    `account` is what the provider calls the account, e.g. an e-mail address; empty when it does not say. `may_rotate` is
+    `account` is what the provider calls the account, e.g. an e-mail address; empty when it does not say. `may_rotate`:
     whether the credential may get itself a successor, as far as the test could tell.
     """
 

@@ -6,7 +6,7 @@ What an event's hash covers, and how a chain is proved, is declared with the con
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.vault.credential import OrgKey, Origin
 from tenantvault.audit import GENESIS, VAULT_CHAIN, Event, Head, Link, event_hash, head_message
+
+SEARCHED: Final = 20_000
+"""How many of an org's events are looked through at once for those that are wanted."""
 
 # In the place of a hash that is not to be linked to; no event has it.
 _BROKEN: Final = hashlib.sha256(b"tenantvault/audit-broken/1").digest()
@@ -30,6 +33,14 @@ class End:
     sequence: int = 0
     hash: bytes = GENESIS
     signature: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What was found of a chain, newest first. `last` is the last event that was looked at, if older ones are left."""
+
+    links: Sequence[Link]
+    last: Link | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from services.vault.audit import Chain, End, event_of
+from services.vault.audit import SEARCHED, Chain, End, Page, event_of
 from services.vault.credential import (
     LOOKED_THROUGH,
     Facts,
@@ -190,18 +190,24 @@ class MemoryStore:
         action: str = "",
         peer: str = "",
         failed: bool = False,
-    ) -> Sequence[Link]:
-        """Events of an org, newest first."""
-        found = [
-            link
-            for link in reversed(self.links[org_id])
-            if (not before or link.sequence < before)
-            and (not provider or link.event.provider == provider)
-            and (not action or link.event.action == action)
-            and (not peer or link.event.peer == peer)
-            and (not failed or link.event.outcome != "ok")
-        ]
-        return found[:limit]
+        at_most: int = SEARCHED,
+    ) -> Page:
+        """Events of an org, newest first, among so many."""
+        older = [link for link in reversed(self.links[org_id]) if not before or link.sequence < before]
+        found: list[Link] = []
+        last: Link | None = None
+        for last in older[:at_most]:
+            event = last.event
+            if (
+                provider in ("", event.provider)
+                and action in ("", event.action)
+                and peer in ("", event.peer)
+                and not (failed and event.outcome == "ok")
+            ):
+                found.append(last)
+            if len(found) == limit:
+                break
+        return Page(found, last if last and last.sequence > 1 else None)
 
     async def reads(self, org_id: str, since: datetime, *, at_most: int = LOOKED_THROUGH) -> Reads:
         """How often each service was given the org's credentials, among the newest events."""

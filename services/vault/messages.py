@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.vault.audit import Page
 from services.vault.credential import Integration, Label, Plaintext, Reads, Resource, State, Version, VersionState
 from services.vault.reader import Owner
 from services.vault.rotation import MasterKeyRow
@@ -121,6 +122,15 @@ def event_message(link: Link) -> status_pb.AuditEvent:
         generation=event.generation,
         hash=link.hash,
     )
+
+
+def page_message(page: Page) -> status_pb.ListAuditEventsResponse:
+    """A page of the audit, and where the next one begins."""
+    message = status_pb.ListAuditEventsResponse(events=map(event_message, page.links))
+    if page.last:
+        message.next_before_sequence = page.last.sequence
+        message.since.CopyFrom(_timestamp(page.last.event.occurred_at))
+    return message
 
 
 def reads_message(reads: Reads) -> status_pb.CountReadsResponse:

@@ -7,19 +7,24 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.vault.audit import Chain, End
+from services.vault.audit import SEARCHED, Chain, End, Page
 from services.vault.credential import LOOKED_THROUGH, Read, ReadCount, Reads
 from services.vault.database import IDLE_SECONDS, Connection, Pool, connection, enter, in_org
 from tenantvault.audit import Event, Head, Link
+from tenantvault.errors import VaultUnavailable
 
 _COLUMNS: Final = (
     "event_id, org_id, sequence, occurred_at, peer, on_behalf_of, action, provider, version, outcome, request_id,"
     " generation, hash"
 )
 _PAGE: Final = 1000
+# The largest bigint: a plan for a number that may be left out does not find its place by the index.
+_BEYOND: Final = 2**63 - 1
 # Of one transaction, for as long as which changes of these orgs wait, and calls while it signs.
 _CHAINS: Final = 50
 _EVENTS: Final = 500
+# What a database that is slow is asked to take at the least.
+_FEW_EVENTS: Final = 10
 
 
 class PostgresAudit:
@@ -28,22 +33,31 @@ class PostgresAudit:
     def __init__(self, pool: Pool, *, chain: Callable[[], Awaitable[Chain]]) -> None:
         self._pool = pool
         self._chain = chain
+        self._at_once = _EVENTS
 
     async def add(self, events: Sequence[Event]) -> None:
         """Put events of any orgs behind their chains, by COPY, some orgs' in one transaction.
 
         One that is there stays as it is. VaultUnavailable when that cannot be done now: then a part of it may have been
-        done, and may be done again.
+        done, and may be done again. It is done in smaller transactions then, for the database may only be slow.
         """
         by_org: dict[str, list[Event]] = defaultdict(list)
         for event in events:
             by_org[event.org_id].append(event)
-        for some in _parts(by_org.values()):
+        for some in _parts(by_org.values(), self._at_once):
             try:
-                await self._add(some, known=())
-            except asyncpg.UniqueViolationError:
-                # Seldom: a killed vault's file is replayed, or an answer of the database was lost.
-                await self._add(some, known=await self._known(some))
+                await self._add_once(some)
+            except VaultUnavailable:
+                self._at_once = max(self._at_once // 2, _FEW_EVENTS)
+                raise
+            self._at_once = min(self._at_once + _FEW_EVENTS, _EVENTS)
+
+    async def _add_once(self, events: Sequence[Event]) -> None:
+        try:
+            await self._add(events, known=())
+        except asyncpg.UniqueViolationError:
+            # Seldom: a killed vault's file is replayed, or an answer of the database was lost.
+            await self._add(events, known=await self._known(events))
 
     async def _add(self, events: Sequence[Event], *, known: Collection[str]) -> None:
         chain = await self._chain()
@@ -86,26 +100,34 @@ class PostgresAudit:
         action: str = "",
         peer: str = "",
         failed: bool = False,
-    ) -> Sequence[Link]:
+        at_most: int = SEARCHED,
+    ) -> Page:
         """Events of an org, newest first: before a number, of a provider, an action, a peer, where one is given.
 
-        `failed` leaves out what ended well.
+        `failed` leaves out what ended well. `at_most` events are looked through: what seldom happens is not looked for
+        until the statement's time is over.
         """
         async with in_org(self._pool, org_id) as db:
             rows = await db.fetch(
-                f"SELECT {_COLUMNS} FROM audit_events"  # noqa: S608 - a constant
-                " WHERE org_id = $1 AND ($2 = 0 OR sequence < $2) AND ($3 = '' OR provider = $3)"
-                " AND ($4 = '' OR action = $4) AND ($5 = '' OR peer = $5) AND (NOT $6 OR outcome <> 'ok')"
-                " ORDER BY sequence DESC LIMIT $7",
+                # Counted and not reckoned from the numbers: a row that somebody made up may leave a gap.
+                f"SELECT * FROM (SELECT {_COLUMNS}, row_number() OVER (ORDER BY sequence DESC) AS place,"  # noqa: S608 - a constant
+                " ($3 = '' OR provider = $3) AND ($4 = '' OR action = $4) AND ($5 = '' OR peer = $5)"
+                " AND (NOT $6 OR outcome <> 'ok') AS is_wanted FROM audit_events"
+                " WHERE org_id = $1 AND sequence < $2 ORDER BY sequence DESC LIMIT $8"
+                ") AS searched WHERE is_wanted OR place = $8 ORDER BY sequence DESC LIMIT $7",
                 org_id,
-                before,
+                before or _BEYOND,
                 provider,
                 action,
                 peer,
                 failed,
                 limit,
+                at_most,
             )
-        return [_link(row) for row in rows]
+        links = [_link(row) for row in rows if row["is_wanted"]]
+        if rows and rows[-1]["sequence"] > 1 and (len(rows) == limit or rows[-1]["place"] == at_most):
+            return Page(links, _link(rows[-1]))
+        return Page(links)
 
     async def reads(self, org_id: str, since: datetime, *, at_most: int = LOOKED_THROUGH) -> Reads:
         """How often each service was given the org's credentials since then, among the newest `at_most` events.
@@ -176,14 +198,14 @@ async def append(db: Connection, chain: Chain, org_id: str, events: Sequence[Eve
     await _keep_heads(db, [head])
 
 
-def _parts(of_orgs: Iterable[Sequence[Event]]) -> Iterator[Sequence[Event]]:
+def _parts(of_orgs: Iterable[Sequence[Event]], at_once: int) -> Iterator[Sequence[Event]]:
     """The events of orgs as parts for one transaction each; they are in the order that they were in."""
     part: list[Event] = []
     chains = 0
     for events in of_orgs:
-        for begin in range(0, len(events), _EVENTS):
-            some = events[begin : begin + _EVENTS]
-            if part and (chains == _CHAINS or len(part) + len(some) > _EVENTS):
+        for begin in range(0, len(events), at_once):
+            some = events[begin : begin + at_once]
+            if part and (chains == _CHAINS or len(part) + len(some) > at_once):
                 yield part
                 part, chains = [], 0
             part += some

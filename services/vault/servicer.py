@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from services.rpc.middleware import Context
 from services.vault import messages, wire
+from services.vault.audit import Page
 from services.vault.credential import Integration, Origin, Reads, Version
 from services.vault.reader import Reader
 from services.vault.watchers import Watchers
-from tenantvault.audit import Link
 from tenantvault.errors import TenantVaultError
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import access_service_pb2_grpc as access_grpc
@@ -217,7 +217,7 @@ class Events(Protocol):
         action: str = "",
         peer: str = "",
         failed: bool = False,
-    ) -> Sequence[Link]:
+    ) -> Page:
         """Events of an org, newest first."""
 
     async def reads(self, org_id: str, since: datetime) -> Reads:
@@ -250,7 +250,7 @@ class StatusServicer(status_grpc.IntegrationStatusServiceServicer):
         self, request: status_pb.ListAuditEventsRequest, context: Context
     ) -> status_pb.ListAuditEventsResponse:
         """What happened, newest first."""
-        links = await self._events.events(
+        page = await self._events.events(
             wire.chain_from(request.org_id),
             before=wire.sequence_from(request.before_sequence),
             limit=wire.page_size_from(request.page_size),
@@ -259,7 +259,7 @@ class StatusServicer(status_grpc.IntegrationStatusServiceServicer):
             peer=wire.peer_from(request.peer),
             failed=request.failed,
         )
-        return status_pb.ListAuditEventsResponse(events=map(messages.event_message, links))
+        return messages.page_message(page)
 
     async def CountReads(self, request: status_pb.CountReadsRequest, context: Context) -> status_pb.CountReadsResponse:
         """Who was given the org's credentials, and how often."""

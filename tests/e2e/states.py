@@ -178,9 +178,9 @@ async def vapi_refused(scene: Scene) -> None:
     await expect(scene.dialog.locator('[data-field-problem="apiKey"]')).not_to_be_empty()
 
 
-async def vapi_frozen(scene: Scene) -> None:
+async def vapi_unreachable(scene: Scene) -> None:
     await vapi_form(scene)
-    await scene.send(apiKey="fa110402-0000-4000-8000-000000000000")
+    await scene.send(apiKey="fa110502-0000-4000-8000-000000000000")
     await expect(scene.dialog.locator('[data-said="bad"]')).to_be_visible()
 
 
@@ -212,8 +212,10 @@ async def vapi_tested(scene: Scene) -> None:
 
 
 async def vapi_test_refused(scene: Scene) -> None:
+    """For what is about no field."""
     await vapi_form(scene)
-    await _test(scene, apiKey=REFUSED_KEY)
+    await scene.product.sandbox("POST", "faults", {"provider": "vapi", "status": 400})
+    await _test(scene, apiKey=vapi_key())
     await expect(scene.dialog.locator('[data-said="bad"]')).to_be_visible()
 
 
@@ -383,7 +385,7 @@ GROUPS: Mapping[str, tuple[State, ...]] = {
     "answers": (
         vapi_bad_field,
         vapi_refused,
-        vapi_frozen,
+        vapi_unreachable,
         vapi_session_ended,
         vapi_signed_in_again,
         vapi_tested,

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tenantvault import AsyncClient
 from tests.e2e.conftest import Product
@@ -119,7 +120,7 @@ async def test_another_org_sees_nothing_of_it(scene: Scene) -> None:
     await scene.enter(scene.fresh("another"), "/activity")
     await expect(scene.page.locator("audit-table")).to_contain_text("Nothing has happened yet")
     await expect(scene.page.locator("access-chart")).to_contain_text("No service has read a credential")
-    await expect(scene.page.locator("failure-list")).to_contain_text("No provider has refused a credential")
+    await expect(scene.page.locator("failure-list")).to_contain_text("No provider has refused a credential.")
     await expect(scene.page.locator("due-dates")).not_to_contain_text("in 90 days")
     assert [] == await exported(scene.page)
 
@@ -145,17 +146,17 @@ async def test_filters_are_in_the_address_and_older_events_come_below(scene: Sce
 
     await page.get_by_label("Service").select_option("voice-agent")
     await page.get_by_label("Provider").select_option("twilio")
-    await expect(page.locator("audit-table")).to_contain_text("No event matches these filters")
+    await expect(page.locator("audit-table")).to_contain_text("No event matches these filters.")
     await page.get_by_label("Provider").select_option("vapi")
     await expect(rows(page)).to_have_count(PAGE)
     assert f"{scene.product.stack.gateway_url}/activity?provider=vapi&service=voice-agent" == page.url
     assert [("voice-agent", "vapi")] * READS == [(line["service"], line["provider"]) for line in await exported(page)]
     await page.reload()
     await expect(page.get_by_label("Service")).to_have_value("voice-agent")
-    await expect(page.locator("#shown")).to_have_text(f"The newest {PAGE} events")
+    await expect(page.locator("#shown")).to_contain_text(f"The newest {PAGE} events, back to ")
     await page.go_back()
     await expect(page.get_by_label("Provider")).to_have_value("twilio")
-    await expect(page.locator("audit-table")).to_contain_text("No event matches these filters")
+    await expect(page.locator("audit-table")).to_contain_text("No event matches these filters.")
     await page.get_by_role("button", name="Clear filters").press("Enter")
     await expect(page.get_by_label("Provider")).to_be_focused()
     await expect(rows(page)).to_have_count(PAGE)
@@ -271,3 +272,55 @@ async def test_what_is_not_counted_to_the_end_is_said(scene: Scene, page: Page) 
     await expect(page.get_by_role("button", name=f"Show {PAGE} or more new events")).to_be_visible()
     await expect(page.locator("[data-cut]")).to_contain_text("Only reads since")
     await page.unroute_all(behavior="wait")
+
+
+def look_back(route: Route) -> Awaitable[None]:
+    """Answers as for a history of many pages, most of them empty."""
+    asked = parse_qs(urlsplit(route.request.url).query)
+    page = int(asked.get("before", ["100"])[0])
+    end = 95 if "service" in asked else 80
+    since = f"2026-11-23T10:{page % 60:02}:00.000Z"
+    event = {
+        "id": f"00000000-0000-4000-8000-{page:012}",
+        "sequence": page,
+        "at": since,
+        "service": "provider",
+        "action": "credential.verify",
+        "provider": "vapi",
+        "outcome": "refused",
+    }
+    content = {
+        "events": [event] if page in (84, 85) and "limit" not in asked else [],
+        "next": page - 1 if page > end else None,
+        "since": since if page > end else None,
+    }
+    return route.fulfill(json=content)
+
+
+async def test_an_empty_page_is_not_taken_for_the_end_of_the_history(scene: Scene, page: Page) -> None:
+    await page.route(f"**{AUDIT}?**", look_back)
+    await scene.admit(page.context, scene.fresh("empty-pages"))
+    await page.goto("/activity?failed=true")
+    table, older = page.locator("audit-table"), page.get_by_role("button", name="Show older events")
+    # It has looked at ten pages by itself.
+    await expect(table).to_contain_text(re.compile("No event matches these filters back to .*2026.*:31:00.*yet"))
+    await expect(page.locator("failure-list")).to_contain_text(re.compile("has refused a credential since .*:31:00"))
+    await expect(page.get_by_role("link", name="Show all in the history")).to_be_visible()
+
+    for count, last in ((1, "25"), (2, "24")):
+        await older.press("Enter")
+        await expect(rows(page)).to_have_count(count)
+        await expect(rows(page).last).to_be_focused()
+        await expect(page.locator("#shown")).to_contain_text(
+            re.compile(f"newest {count} events?, back to .*:{last}:00")
+        )
+    await expect(table).not_to_contain_text("No event matches")
+    await older.press("Enter")
+    await expect(older).to_be_hidden()
+    await expect(page.locator("#history")).to_be_focused()
+    await expect(page.locator("#announcer")).to_have_text("2 events")
+    assert [85, 84] == await sequences(page)
+
+    await page.get_by_label("Service").select_option("provider")
+    await expect(table.get_by_text("No event matches these filters.", exact=True)).to_be_visible()
+    await expect(older).to_be_hidden()

@@ -63,7 +63,7 @@ async def test_the_audit_is_the_orgs_own_and_its_download_the_same(product: Prod
         for path in ("audit", "audit.csv", "access"):
             seen = (await other.get(f"{API}/{path}")).raise_for_status().text
             assert not [event for event in everything if event["id"] in seen]
-        assert (await other.get(f"{API}/audit")).json() == {"events": [], "next": None}
+        assert (await other.get(f"{API}/audit")).json() == {"events": [], "next": None, "since": None}
 
 
 async def test_a_page_hears_of_what_others_do_and_that_the_vault_is_back(product: Product) -> None:

@@ -126,6 +126,37 @@ async def test_a_person_connects_and_a_service_fetches(page: Page, product: Prod
     assert assistant not in await page.content()
 
 
+async def test_signing_in_again_leads_back_to_where_somebody_was(page: Page, product: Product) -> None:
+    await sign_in(page, "acme")
+    await page.goto("/activity?provider=resend")
+    await page.context.clear_cookies()
+    await page.locator('[data-action="refresh"]').click()
+    again = page.get_by_role("link", name="Sign in again")
+    await expect(again).to_be_visible()
+    # As when somebody chooses something else meanwhile.
+    await page.evaluate("history.pushState(null, '', '?provider=vapi&failed=true')")
+    await again.click()
+    await page.get_by_role("button", name="acme").click()
+    await expect(page).to_have_url(f"{product.stack.gateway_url}/activity?provider=vapi&failed=true")
+    await expect(page.locator("#org")).to_have_text("acme")
+
+
+async def test_signing_in_leads_to_no_other_site(page: Page, product: Product) -> None:
+    for elsewhere in (
+        "//evil.example",
+        "/%5Cevil.example",
+        "%2F%2Fevil.example",
+        "/%09/evil.example",
+        "https://evil.example/",
+        "javascript:document.title=1",
+    ):
+        await page.context.clear_cookies()
+        await page.goto(f"/sign-in?next={elsewhere}")
+        await page.get_by_role("button", name="acme").click()
+        await expect(page.locator("#org")).to_have_text("acme")
+        assert f"{product.stack.gateway_url}/" == page.url
+
+
 async def test_a_refused_key_is_explained_beside_its_field_and_leaves_the_page(page: Page, product: Product) -> None:
     refused = "fa110401-0000-4000-8000-000000000000"
     await hand_over(page, product, new_org())

@@ -61,7 +61,7 @@ class Planter:
         """Send it. What was typed is gone from the page when the refusal is there."""
         dialog = self._page.locator("dialog[open]")
         await dialog.locator('[data-action="submit"]').press("Enter")
-        await expect(dialog.locator('[data-said="bad"]')).to_be_visible()
+        await expect(dialog.locator('[aria-invalid="true"]')).to_have_value("")
         await self.check()
 
     async def is_tried(self) -> None:

@@ -1,6 +1,7 @@
 """The dialogs that connect a provider, in a real browser: what they ask, how they fail, and how they end."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from playwright.async_api import Locator, Page, Route, expect
 from tests.e2e.conftest import Product
 from tests.e2e.test_browser import hand_over, until_state
 from tests.e2e.test_connect import new_org, twilio_account, vapi_key
-from tests.e2e.test_providers import elevenlabs_key, stored
+from tests.e2e.test_providers import TYPED_IN, body_of, elevenlabs_key, stored
 
 pytestmark = [
     pytest.mark.e2e,
@@ -243,6 +244,36 @@ async def test_a_key_that_can_do_less_is_connected_and_what_is_good_to_know_is_t
     assert 0 == await page.locator("closing-note").count()
     await page.keyboard.press("Escape")
     await until_state(page, "resend", "limited")
+    # It can make no other key, and so is not offered to be rotated.
+    offered = page.locator('integration-card[data-provider="resend"] button')
+    await expect(offered).to_have_text(["Test connection", "Configure", "Disconnect"])
+
+
+@pytest.mark.parametrize("provider", TYPED_IN)
+async def test_what_is_wrong_with_a_field_is_told_once_and_heard(page: Page, product: Product, provider: str) -> None:
+    async def fill_in() -> None:
+        for name, value in body_of(provider).items():
+            await page.locator(f"#{name}").fill(value)
+
+    await begin(page, product, provider)
+    await product.sandbox("POST", "faults", {"provider": provider, "status": 401, "times": 9})
+    dialog, alert = page.locator("#connect-dialog"), page.locator('#connect-dialog form [role="alert"]')
+    wrong = dialog.locator('[aria-invalid="true"]')
+    for name in ("test", "submit"):
+        await fill_in()
+        await part(page, name).click()
+        await expect(wrong).to_be_focused()
+        [sentence] = filter(None, await dialog.locator(".field-problem").all_inner_texts())
+        await expect(wrong).to_have_accessible_description(re.compile(re.escape(sentence)))
+        assert 1 == (await dialog.inner_text()).count(sentence)
+        await expect(alert).to_be_empty()
+    # A focus that stays where it is says nothing.
+    await fill_in()
+    await wrong.or_(dialog.locator('[type="password"]')).first.focus()
+    await page.keyboard.press("Enter")
+    await expect(alert).to_have_text(sentence)
+    await expect(alert.locator(":not(.unseen)")).to_have_count(0)
+    await product.sandbox("DELETE", "faults")
 
 
 async def test_a_test_without_saving_stores_nothing_and_takes_away_only_what_was_refused(
@@ -253,11 +284,17 @@ async def test_a_test_without_saving_stores_nothing_and_takes_away_only_what_was
     await secret.fill("a-webhook-secret")
     await field.fill(REFUSED)
     await part(page, "test").click()
-    await expect(said(page, "bad")).to_contain_text("Nothing was saved")
     await expect(trouble(page, "apiKey")).to_contain_text("does not recognise")
     await expect(field).to_be_focused()
     await expect(field).to_have_value("")
     await expect(secret).to_have_value("a-webhook-secret")
+    # What is about no field stands above the buttons.
+    await field.fill(key)
+    await expect(trouble(page, "apiKey")).to_be_empty()
+    await product.sandbox("POST", "faults", {"provider": "vapi", "status": 400})
+    await part(page, "test").click()
+    await expect(said(page, "bad")).to_contain_text("Nothing was saved")
+    await expect(said(page, "bad")).to_be_focused()
     await field.fill("fa110500-0000-4000-8000-000000000000")
     await expect(said(page, "bad")).to_have_count(0)
     await part(page, "test").click()
@@ -279,7 +316,6 @@ async def test_a_test_without_saving_stores_nothing_and_takes_away_only_what_was
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("fa110402-0000-4000-8000-000000000000", "Vapi"),
         ("fa110429-0000-4000-8000-000000000000", "slow"),
         ("fa110502-0000-4000-8000-000000000000", "could not be reached"),
     ],

@@ -99,6 +99,7 @@ async def test_a_key_that_may_only_send_is_connected_and_the_card_says_so(produc
     assert made["warnings"]
     assert shown["connected"]
     assert set(shown["warnings"]) <= set(made["warnings"])
+    assert not shown["rotatesByItself"]
 
 
 @pytest.mark.parametrize(("provider", "key"), REFUSED)

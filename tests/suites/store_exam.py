@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Protocol
 
 import pytest
@@ -18,7 +18,7 @@ from services.vault import org as rules
 from services.vault import reader as reader_ports
 from services.vault import rotation
 from services.vault import work as work_ports
-from services.vault.audit import event_of
+from services.vault.audit import Page, event_of
 from services.vault.cache import Cache, Freshness
 from services.vault.credential import (
     Facts,
@@ -95,7 +95,8 @@ class Audit(Protocol):
         action: str = "",
         peer: str = "",
         failed: bool = False,
-    ) -> Sequence[Link]: ...
+        at_most: int = ...,
+    ) -> Page: ...
 
     async def reads(self, org_id: str, since: datetime, *, at_most: int = ...) -> Reads: ...
 
@@ -325,7 +326,7 @@ async def test_an_org_without_anything_reads_as_empty(parts: Parts, org: str) ->
     assert [] == list(await store.integrations(org))
     assert [] == list(await store.versions(org, "vapi"))
     assert {} == await store.generations([org])
-    assert [] == list(await audit.events(org))
+    assert Page([]) == await audit.events(org)
     assert [] == await chain_of(audit, org)
     assert (0, 0) == await audit.generation(org)
     key, records = await keys.records_under_old_keys(org, at_most=10)
@@ -1262,7 +1263,7 @@ async def test_orgs_do_not_see_each_other(vault: Vault, parts: Parts, org: str, 
         assert [None] == list(await store.read([(other_org, "vapi")], newest=newest))
     assert ["twilio"] == [shown.provider for shown in await store.integrations(other_org)]
     assert [] == list(await store.versions(other_org, "vapi"))
-    assert {other_org} == {link.event.org_id for link in await parts.audit.events(other_org)}
+    assert {other_org} == {link.event.org_id for link in (await parts.audit.events(other_org)).links}
     key, records = await parts.keys.records_under_old_keys(other_org, at_most=10)
     assert key is not None
     assert (other_org, []) == (key.org_id, list(records))
@@ -1371,7 +1372,8 @@ async def test_events_are_found_newest_first_in_pages_and_by_what_they_are(
     await parts.audit.add([happening(org, "credential.resolve")])
 
     async def found(**wanted: object) -> list[int]:
-        return [link.sequence for link in await parts.audit.events(org, **wanted)]  # type: ignore[arg-type]  # by name
+        page = await parts.audit.events(org, **wanted)  # type: ignore[arg-type]  # by name
+        return [link.sequence for link in page.links]
 
     assert [7, 6, 5, 4, 3, 2, 1] == await found()
     assert [7, 6, 5] == await found(limit=3)
@@ -1383,12 +1385,47 @@ async def test_events_are_found_newest_first_in_pages_and_by_what_they_are(
     assert [5, 3] == await found(provider="vapi", action="credential.get", before=6, limit=2)
     assert [] == await found(provider="resend")
     whole = {link.sequence: link for link in await chain_of(parts.audit, org) if isinstance(link, Link)}
-    assert [whole[7]] == list(await parts.audit.events(org, limit=1))
+    assert Page([whole[7]], whole[7]) == await parts.audit.events(org, limit=1)
     await parts.audit.add([replace(happening(org), peer="voice-agent", outcome=how) for how in ("ok", "refused", "ok")])
     assert [10, 9, 8] == await found(peer="voice-agent")
     assert [9] == await found(failed=True)
     assert [] == await found(peer="provider", failed=True)
     assert [9] == await found(peer="voice-agent", failed=True, provider="vapi", action="credential.get", before=10)
+
+
+async def test_pages_have_every_event_that_is_wanted_once_however_far_each_looks(
+    parts: Parts, org: str, other_org: str
+) -> None:
+    kinds = [
+        ("vapi", "credential.get", "ok"),
+        ("twilio", "credential.verify", "refused"),
+        ("vapi", "credential.put", "ok"),
+    ]
+    chosen = [kinds[number] for number in (1, 2, *[0] * 7, 1, 0, 1, 2, *[0] * 4)]
+    events = [replace(happening(org, action, provider=of), outcome=how) for of, action, how in chosen]
+    await parts.audit.add([*events, *(happening(other_org) for _ in range(3))])
+    filters: list[dict[str, Any]] = [{}, {"provider": "twilio"}, {"action": "credential.put"}, {"failed": True}]
+    filters += [{"peer": "nobody"}, {"peer": ORIGIN.peer, "provider": "vapi", "action": "credential.get"}]
+    for wanted, limit, at_most in product(filters, (1, 3, 100), (1, 4, len(events), 100)):
+        found: list[Event] = []
+        before, pages = 0, 0
+        while True:
+            page = await parts.audit.events(org, before=before, limit=limit, at_most=at_most, **wanted)
+            found += [link.event for link in page.links]
+            pages += 1
+            assert len(page.links) <= limit
+            if page.last is None:
+                break
+            assert 1 <= (before or len(events) + 1) - page.last.sequence <= at_most
+            before = page.last.sequence
+        failed = wanted.pop("failed", False)
+        assert found == [
+            event
+            for event in reversed(events)
+            if all(getattr(event, name) == value for name, value in wanted.items())
+            and not (failed and event.outcome == "ok")
+        ]
+        assert pages <= len(found) // limit + -(-len(events) // at_most)
 
 
 async def test_reads_are_counted_by_service_and_provider_since_a_moment(parts: Parts, org: str, other_org: str) -> None:
@@ -2032,7 +2069,7 @@ async def test_a_failure_makes_a_test_due_once(
     await pass_time(org, 2 * MINUTE)
     told = await asyncio.gather(*(work.report_failure(org, "vapi", 1, ORIGIN) for _ in range(100)))
     assert 1 == sum(told)
-    [link] = await vault.parts.audit.events(org, action="credential.report_failure")
+    [link] = (await vault.parts.audit.events(org, action="credential.report_failure")).links
     event = link.event
     assert ("provider", "ada@example.com", "request-0001", "vapi", 1, "ok", 0) == (
         event.peer,
@@ -2052,7 +2089,7 @@ async def test_a_failure_makes_a_test_due_once(
     assert not await work.report_failure(org, "vapi", 1, ORIGIN)
     await pass_time(org, 2 * MINUTE)
     assert await work.report_failure(org, "vapi", 1, ORIGIN)
-    assert 2 == len(await vault.parts.audit.events(org, action="credential.report_failure"))
+    assert 2 == len((await vault.parts.audit.events(org, action="credential.report_failure")).links)
 
 
 async def test_a_failure_of_what_was_just_confirmed_makes_no_test_due(
@@ -2094,7 +2131,7 @@ async def test_a_failure_of_anything_but_the_active_version_makes_no_test_due(
     assert not await work.report_failure(org, "vapi", 2, ORIGIN)
     assert {} == await vault.store.generations([other_org])
     assert [] == await vault.events(other_org)
-    assert not await vault.parts.audit.events(org, action="credential.report_failure")
+    assert Page([]) == await vault.parts.audit.events(org, action="credential.report_failure")
     await vault.reconnect(org)
     assert await work.report_failure(org, "vapi", 2, ORIGIN)
 

@@ -53,8 +53,9 @@ export const activity = {
   nothingYet: "Nothing has happened yet. What becomes of a credential is told here. ",
   toIntegrations: "Connect a provider",
   noMatch: "No event matches these filters.",
+  noMatchSince: (since) => `No event matches these filters back to ${since}. Older events have not been looked through yet.`,
   unavailable: "The history cannot be shown now.",
-  shown: (count, all) => (all ? events(count) : `The newest ${events(count)}`),
+  shown: (count, since) => (since ? `The newest ${events(count)}, back to ${since}` : events(count)),
   added: (count, all) => `${events(count)} more, ${all} in all`,
   showNew: (count, more) => `Show ${count}${more ? " or more" : ""} new ${count === 1 ? "event" : "events"}`,
   refreshed: "The activity is up to date.",
@@ -69,5 +70,6 @@ export const activity = {
   notConnected: "Not connected",
   overdue: "Overdue",
   noFailures: "No provider has refused a credential.",
+  noFailuresSince: (since) => `No provider has refused a credential since ${since}.`,
   allFailures: "Show all in the history",
 };

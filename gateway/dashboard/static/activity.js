@@ -3,7 +3,7 @@
 import "./access-chart.js";
 import * as api from "./api.js";
 import "./audit-filters.js";
-import "./audit-table.js";
+import { exactly } from "./audit-table.js";
 import "./due-dates.js";
 import { element } from "./element.js";
 import "./failure-list.js";
@@ -15,6 +15,8 @@ import { providers } from "./text.js";
 const FILTERS = ["provider", "action", "service", "failed"];
 const PERIODS = ["7", "30", "90"];
 const USUAL = "30";
+// How many pages are asked for in a row until one has something. Each looks through so many events and no more.
+const PATIENCE = 10;
 
 const find = (selector) => document.querySelector(selector);
 const [table, filters, chart] = ["audit-table", "audit-filters", "access-chart"].map(find);
@@ -23,6 +25,7 @@ const [older, fresh] = ['[data-action="older"]', '[data-action="show-new"]'].map
 let chosen = {};
 let days = USUAL;
 let next = null;
+let since = null;
 let shown = null;
 // How often the history was asked for: an answer that was overtaken by a later question is old.
 let asked = 0;
@@ -52,13 +55,12 @@ async function history() {
   const mine = ++asked;
   const query = `${question()}`;
   table.ariaBusy = "true";
-  const page = await api.audit(query).catch((error) => error);
+  const page = await look(query).catch((error) => error);
   if (mine !== asked) return;
   table.ariaBusy = "false";
   if (page.events) {
     shown = query;
-    table.show(page.events, ...nothing());
-    turn(page);
+    turn(page, 0);
   } else {
     // What answers another question must not stand there.
     if (query !== shown) {
@@ -71,13 +73,15 @@ async function history() {
 
 async function more() {
   const mine = asked;
-  const page = await api.audit(question({ before: next }));
+  const page = await look(question({ before: next }));
   if (mine !== asked) return;
   const first = table.length;
-  table.add(page.events);
-  turn(page);
-  table.focusOn(first);
-  announce(text.added(page.events.length, table.length));
+  turn(page, first);
+  const found = page.events.length;
+  if (found) table.focusOn(first);
+  // The button that had the focus is gone.
+  else if (!next) find("#history").focus();
+  announce(found ? text.added(found, table.length) : told());
 }
 
 async function news() {
@@ -104,13 +108,27 @@ async function overview() {
 }
 
 async function failures() {
-  find("failure-list").show((await api.audit("action=credential.verify&failed=true&limit=3")).events);
+  find("failure-list").show(await look("action=credential.verify&failed=true&limit=3"));
 }
 
 const ALL = [history, access, overview, failures];
 
-function turn(page) {
-  next = page.next;
+/** The first page of the history that has something, or the last that was asked for. */
+async function look(query) {
+  const wanted = new URLSearchParams(query);
+  let page = await api.audit(wanted);
+  for (let pages = 1; page.next && !page.events.length && pages < PATIENCE; pages++) {
+    wanted.set("before", page.next);
+    page = await api.audit(wanted);
+  }
+  return page;
+}
+
+/** Show a page below as many events. */
+function turn(page, above) {
+  ({ next, since } = page);
+  if (above) table.add(page.events);
+  else table.show(page.events, ...nothing());
   older.hidden = !next;
   fresh.hidden = true;
   filters.offer(page.events.map(({ service }) => service));
@@ -118,11 +136,15 @@ function turn(page) {
 }
 
 function told() {
-  return table.length ? text.shown(table.length, !next) : text.noMatch;
+  return table.length ? text.shown(table.length, next && exactly(since)) : noMatch();
+}
+
+function noMatch() {
+  return next ? text.noMatchSince(exactly(since)) : text.noMatch;
 }
 
 function nothing() {
-  return Object.keys(chosen).length ? [text.noMatch] : [text.nothingYet, element("a", { href: "/" }, text.toIntegrations)];
+  return Object.keys(chosen).length ? [noMatch()] : [text.nothingYet, element("a", { href: "/" }, text.toIntegrations)];
 }
 
 function question(more = {}) {

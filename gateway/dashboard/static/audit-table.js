@@ -16,6 +16,12 @@ export const nameOf = (name) => providers[name]?.name ?? text.services[name] ?? 
 export const mark = (provider) =>
   element("img", { src: providers[provider] ? `/static/marks/${provider}.svg` : "/static/favicon.svg", alt: "", width: 24, height: 24 });
 
+/** A point in time, as a day and a time of day. */
+export function exactly(at) {
+  const then = new Date(at);
+  return `${date(then)}, ${clock(then)}`;
+}
+
 /** What happened, as a sentence; of what we have no words for, its code. */
 export function sentence({ action, service, person, provider, version, outcome }) {
   const [, fine, bad = fine] = WORDS[action] ?? [action, action];
@@ -82,11 +88,10 @@ function row(attributes, content) {
 
 function cells(event) {
   const { at, service, person, provider, outcome } = event;
-  const then = new Date(at);
   const fine = outcome === "ok";
   const behalf = person && (isSomebody(person) ? text.behalf(person) : text.byItself);
   return [
-    [element("time", { datetime: at }, ago(then)), small(`${date(then)}, ${clock(then)}`)],
+    [element("time", { datetime: at }, ago(new Date(at))), small(exactly(at))],
     element("div", { class: "what" }, mark(provider), element("div", {}, sentence(event), details(event))),
     [nameOf(service), small(behalf)],
     element("span", { class: fine ? "fine" : "badge", "data-outcome": outcome }, icon(fine ? "check" : "alert"), text.outcomes[outcome] ?? outcome),

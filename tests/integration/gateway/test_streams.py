@@ -61,7 +61,7 @@ async def test_a_page_that_is_gone_holds_no_place() -> None:
 
 
 async def test_a_download_that_cannot_be_finished_is_a_broken_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    services, asked = FakeServices(events=[event(1)]), 0
+    services, asked = FakeServices(events=[event(2)]), 0
     first_page = services.ListAuditEvents
 
     async def list_events(request: Any, **how: Any) -> status_pb.ListAuditEventsResponse:

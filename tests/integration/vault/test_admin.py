@@ -797,14 +797,20 @@ async def page(vault: RunningVault, org: str, **wanted: Any) -> list[status_pb.A
 async def test_the_audit_is_listed_page_by_page_newest_first(vault: RunningVault, eventful: str) -> None:
     assert 100 == len(await page(vault, eventful))
     seen: list[status_pb.AuditEvent] = []
-    pages = 0
-    while more := await page(vault, eventful, page_size=300, before_sequence=seen[-1].sequence if seen else 0):
-        seen += more
+    pages, request = 0, status_pb.ListAuditEventsRequest(org_id=eventful, page_size=300)
+    status = await vault.status("gateway")
+    while pages == 0 or request.before_sequence:
+        answer = await call(status.ListAuditEvents, request)
+        seen += answer.events
         pages += 1
+        request.before_sequence = answer.next_before_sequence
+        assert answer.next_before_sequence == 0 or answer.since == seen[-1].occurred_at
+    assert not answer.HasField("since")
     assert list(range(2005, 0, -1)) == [event.sequence for event in seen]
     assert 7 == pages
     assert 2005 == len({event.event_id for event in seen})
     assert [] == await page(vault, eventful, before_sequence=1)
+    assert [2005] == [event.sequence for event in await page(vault, eventful, before_sequence=2**53 - 1, page_size=1)]
 
 
 async def test_the_audit_is_listed_by_provider_and_action(vault: RunningVault, eventful: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from services.vault import postgres_audit
 from services.vault.audit import SigningKey, event_of
 from services.vault.credential import Facts
 from services.vault.database import Pool, open_pool
@@ -85,6 +86,37 @@ async def test_the_head_is_the_end_of_the_chain(parts: Parts, pool: Pool, vault:
     head = await audit.head(org)
     assert isinstance(head, Head)
     assert head == (await chain_of(parts.audit, org))[-1]
+
+
+async def test_a_database_that_is_slow_takes_events_a_few_at_a_time(
+    parts: Parts, database: Database, org: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All of them at once would take longer than a statement may.
+    monkeypatch.setattr(postgres_audit, "IDLE_SECONDS", 0.2)
+    await database.admin(
+        "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$"
+    )
+    await database.admin(
+        "CREATE TRIGGER be_slow BEFORE INSERT ON audit_events FOR EACH ROW"
+        f" WHEN (NEW.org_id = '{org}') EXECUTE FUNCTION be_slow()"
+    )
+    try:
+        events = [event_of(ORIGIN, org_id=org, action="credential.get", version=n + 1) for n in range(400)]
+        failed = 0
+        while True:
+            try:
+                await parts.audit.add(events)
+                break
+            except VaultUnavailable:
+                failed += 1
+                assert failed < 20
+    finally:
+        await database.admin("DROP TRIGGER be_slow ON audit_events")
+        await database.admin("DROP FUNCTION be_slow")
+    assert 0 < failed
+    *links, _ = await chain_of(parts.audit, org)
+    assert [event.event_id for event in events] == [link.event.event_id for link in links if isinstance(link, Link)]
 
 
 async def test_events_of_many_orgs_and_many_of_one_are_each_there_once_and_in_order(

@@ -52,8 +52,9 @@ TWILIO = {"accountSid": "AC" + "0a" * 16, "authToken": "9f" * 16, "phoneNumber":
 class FakeServices:
     """The vault's and the provider service's part: keeps integrations by org, and what it was asked.
 
-    `began` is the session in which each state of a consent began. `watches` has a queue for each watch that was begun:
-    None ends it, an error breaks it. `watching` is how many are under way, and `unwatched` is set while there is none.
+    `searched` is how many events are looked through for a page. `began` is the session in which each state of a consent
+    began. `watches` has a queue for each watch that was begun: None ends it, an error breaks it. `watching` is how many
+    are under way, and `unwatched` is set while there is none.
     """
 
     integrations: dict[tuple[str, int], pb.Integration] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class FakeServices:
     unreleased: tuple[str, ...] = ()
     began: dict[str, tuple[str, str]] = field(default_factory=dict)
     events: list[status_pb.AuditEvent] = field(default_factory=list)
+    searched: int = 10_000
     counts: list[status_pb.ReadCount] = field(default_factory=list)
     watches: "asyncio.Queue[asyncio.Queue[access_pb.WatchChangesResponse | Exception | None]]" = field(
         default_factory=asyncio.Queue
@@ -74,17 +76,24 @@ class FakeServices:
 
     async def ListAuditEvents(self, request: Any, **how: Any) -> status_pb.ListAuditEventsResponse:  # noqa: N802
         self._ask(request, how)
-        found = [
-            event
-            for event in sorted(self.events, key=lambda event: -event.sequence)
-            if event.org_id == request.org_id
-            and (not request.before_sequence or event.sequence < request.before_sequence)
-            and (not request.provider or event.provider == PROVIDER_OF[request.provider])
-            and request.action in ("", event.action)
-            and request.peer in ("", event.peer)
-            and not (request.failed and event.outcome == "ok")
-        ]
-        return status_pb.ListAuditEventsResponse(events=found[: request.page_size])
+        before = request.before_sequence or 2**63
+        older = [event for event in self.events if event.org_id == request.org_id and event.sequence < before]
+        page = status_pb.ListAuditEventsResponse()
+        for event in sorted(older, key=lambda event: -event.sequence)[: self.searched]:
+            if (
+                (not request.provider or event.provider == PROVIDER_OF[request.provider])
+                and request.action in ("", event.action)
+                and request.peer in ("", event.peer)
+                and not (request.failed and event.outcome == "ok")
+            ):
+                page.events.append(event)
+            page.next_before_sequence = event.sequence if event.sequence > 1 else 0
+            page.since.CopyFrom(event.occurred_at)
+            if len(page.events) == request.page_size:
+                break
+        if not page.next_before_sequence:
+            page.ClearField("since")
+        return page
 
     async def CountReads(self, request: Any, **how: Any) -> status_pb.CountReadsResponse:  # noqa: N802
         self._ask(request, how)

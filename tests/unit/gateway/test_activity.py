@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway import sheet
 from tenantvault.errors import VaultUnavailable
@@ -52,6 +53,7 @@ async def test_an_event_shows_who_did_what_when_and_from_where(gateway: Gateway)
             },
         ],
         "next": None,
+        "since": None,
     }
 
 
@@ -64,6 +66,46 @@ async def test_page_after_page_shows_everything_once(gateway: Gateway) -> None:
         seen.append([shown["sequence"] for shown in page["events"]])
         query = page["next"] and f"limit=2&before={page['next']}"
     assert seen == [[6, 5], [4, 3], [2, 1]]
+
+
+async def test_a_page_that_is_empty_is_not_the_last_when_older_events_were_not_looked_at(gateway: Gateway) -> None:
+    gateway.services.searched = 10
+    wanted = (3, 4, 24)
+    gateway.services.events = [
+        event(
+            sequence,
+            peer="provider" if sequence in wanted else "voice-agent",
+            occurred_at=Timestamp(seconds=VERIFIED.seconds + sequence),
+        )
+        for sequence in range(1, 36)
+    ]
+    seen: list[tuple[list[int], int | None, str | None]] = []
+    before: int | None = 36
+    while before:
+        query = f"service=provider&limit=1&before={before}"
+        page = (await gateway.client.get(f"{API}/audit?{query}", headers=bearer())).json()
+        before = page["next"]
+        seen.append(([shown["sequence"] for shown in page["events"]], before, page["since"]))
+    assert seen == [
+        ([], 26, "2026-11-23T10:00:26.000Z"),
+        ([24], 16, "2026-11-23T10:00:16.000Z"),
+        ([], 6, "2026-11-23T10:00:06.000Z"),
+        ([4], 4, "2026-11-23T10:00:04.000Z"),
+        ([3], None, None),
+    ]
+
+
+@pytest.mark.parametrize("most_rows", [2, 3])
+async def test_a_download_goes_on_where_a_page_is_empty(make_gateway: MakeGateway, most_rows: int) -> None:
+    gateway = await make_gateway(most_rows=most_rows)
+    gateway.services.searched = 3
+    gateway.services.events = [
+        event(sequence, peer="provider" if sequence in (2, 14, 15) else "voice-agent") for sequence in range(1, 31)
+    ]
+    answer = await gateway.client.get(f"{API}/audit.csv?service=provider", headers=bearer())
+    sequences = [row["sequence"] for row in rows(answer.text)]
+    cut = ["15", "14", "Cut after 2 rows: there is more. Choose filters to see less at a time."]
+    assert sequences == (["15", "14", "2"] if most_rows == 3 else cut)
 
 
 async def test_filters_and_the_page_reach_the_vault(gateway: Gateway) -> None:
@@ -152,7 +194,7 @@ async def test_a_download_says_when_it_was_cut(make_gateway: MakeGateway, there_
 async def test_a_download_that_cannot_be_finished_breaks_off(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
-    gateway.services.events = [event(1)]
+    gateway.services.events = [event(2)]
     asked = []
     first = gateway.services.ListAuditEvents
 
@@ -164,7 +206,7 @@ async def test_a_download_that_cannot_be_finished_breaks_off(
 
     monkeypatch.setattr(gateway.services, "ListAuditEvents", list_events)
     async with Caller(gateway.app, f"{API}/audit.csv", bearer()) as download:
-        assert [row["sequence"] for row in rows(await download.rest())] == ["1"]
+        assert [row["sequence"] for row in rows(await download.rest())] == ["2"]
         assert (download.status, download.is_complete) == (200, False)
     (line,) = [json.loads(line) for line in log.getvalue().splitlines() if '"warning"' in line]
     assert (line["event"], line["reason"]) == ("an answer broke off", "VAULT_UNAVAILABLE")

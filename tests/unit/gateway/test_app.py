@@ -30,7 +30,7 @@ async def test_every_route_but_the_public_ones_needs_authentication(gateway: Gat
         walked.add(path)
         answer = await gateway.client.request(method, path.replace("{provider}", "vapi"), headers=OWN_PAGE)
         if path in ("/", "/activity"):
-            assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+            assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in")
         else:
             assert answer.status_code == 401, (method, path)
     assert {

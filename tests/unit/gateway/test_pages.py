@@ -1,5 +1,7 @@
 import re
+from html import unescape
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -8,6 +10,12 @@ from tests.unit.gateway.fakes import ORIGIN, OWN_PAGE, Gateway, MakeGateway, bea
 
 LOCAL_PAGE = {"Origin": "http://localhost:8400", "X-TenantVault-Request": "1"}
 PAGES = ["/", "/activity"]
+
+
+async def way_back(gateway: Gateway, address: str) -> str:
+    """Where the sign-in page at this address leads to."""
+    [way] = re.findall(r'data-next="([^"]*)"', (await gateway.client.get(address)).text)
+    return unescape(way)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -26,10 +34,51 @@ async def test_the_dashboard_of_a_viewer_says_that_they_may_only_look(gateway: G
     assert 'data-may-change="false"' in (await gateway.client.get("/")).text
 
 
-@pytest.mark.parametrize("path", PAGES)
-async def test_without_a_session_the_dashboard_leads_to_the_sign_in_page(gateway: Gateway, path: str) -> None:
+@pytest.mark.parametrize("path", [*PAGES, "/?a=b", "/activity?provider=resend&failed=true", "/activity?service=%22%3E"])
+async def test_without_a_session_a_page_leads_to_the_sign_in_page_that_knows_the_way_back(
+    gateway: Gateway, path: str
+) -> None:
     answer = await gateway.client.get(path)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    assert 303 == answer.status_code
+    assert answer.headers["location"].partition("?")[0] == "/sign-in"
+    assert path == await way_back(gateway, answer.headers["location"])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "//evil.example",
+        "///evil.example",
+        "/%5Cevil.example",
+        "%5C%5Cevil.example",
+        "%2F%2Fevil.example",
+        "%2f%5cevil.example",
+        "%252F%252Fevil.example",
+        "/%09/evil.example",
+        "/%0A/evil.example",
+        "%09//evil.example",
+        "%20//evil.example",
+        "/%00",
+        "/%C3%A9",
+        "https://evil.example/",
+        "https:evil.example",
+        "http://localhost/",
+        "javascript:alert(1)",
+        "evil.example",
+        "activity",
+        "/activity&next=//evil.example",
+    ],
+)
+async def test_the_way_back_is_a_path_of_this_site_or_home(gateway: Gateway, wanted: str) -> None:
+    assert "/" == await way_back(gateway, f"/sign-in?next={wanted}")
+
+
+async def test_the_way_back_is_text_in_the_page(gateway: Gateway) -> None:
+    wanted = '/"><script>alert(1)</script>'
+    page = (await gateway.client.get("/sign-in", params={"next": wanted})).text
+    assert "<script>alert" not in page
+    assert wanted == await way_back(gateway, f"/sign-in?next={quote(wanted)}")
 
 
 async def test_in_production_the_sign_in_page_names_the_host_application(gateway: Gateway) -> None:

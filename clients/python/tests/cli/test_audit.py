@@ -15,7 +15,7 @@ from tenantvault.audit import Export, check_signature, prove, to_lines
 from tenantvault.errors import OrgShredded, VaultUnavailable
 from tenantvault.v1.admin_service_pb2 import AuditHead, ExportAuditResponse, VerifyAuditResponse
 from tenantvault.v1.credential_pb2 import Provider
-from tenantvault.v1.status_service_pb2 import ListAuditEventsResponse
+from tenantvault.v1.status_service_pb2 import AuditEvent, ListAuditEventsResponse
 
 pytest.importorskip("click")
 pytestmark = pytest.mark.enable_socket
@@ -37,17 +37,25 @@ def exported(acme: Any, tmp_path: Path) -> Path:
 
 
 class Log:
-    """A vault's answer to ListAuditEvents, as the contract says it."""
+    """A vault's answer to ListAuditEvents, as the contract says it. It looks through so many events at once."""
 
-    def __init__(self, chain: Any) -> None:
+    def __init__(self, chain: Any, *, searched: int = 10_000) -> None:
         self.messages = list(reversed(chain.messages()))
         self.pages: list[int] = []
+        self._searched = searched
 
     def __call__(self, request: Any, _: Any) -> ListAuditEventsResponse:
         before = request.before_sequence or 2**63
-        events = [event for event in self.messages if event.sequence < before][: request.page_size]
+        events: list[AuditEvent] = []
+        last = 0
+        for event in [event for event in self.messages if event.sequence < before][: self._searched]:
+            last = event.sequence
+            if request.peer in ("", event.peer):
+                events.append(event)
+            if len(events) == request.page_size:
+                break
         self.pages.append(len(events))
-        return ListAuditEventsResponse(events=events)
+        return ListAuditEventsResponse(events=events, next_before_sequence=last if last > 1 else 0)
 
 
 def test_events_are_listed_newest_first(run: Any, vault: Any, acme: Any) -> None:
@@ -109,9 +117,23 @@ def test_more_than_a_page_is_fetched_page_by_page(
     assert list(range(1201, max(1201 - limit, 0), -1)) == [event["sequence"] for event in events]
 
 
+@pytest.mark.parametrize(("limit", "pages"), [(2, [0, 0, 1, 1]), (3, [0, 0, 1, 2]), (100, [0, 0, 1, 2, 0])])
+def test_a_page_with_less_than_was_asked_for_is_not_taken_for_the_end(
+    run: Any, vault: Any, acme: Any, limit: int, pages: list[int]
+) -> None:
+    log = vault.answers["ListAuditEvents"] = Log(acme.grow(95), searched=20)
+    for event in log.messages:
+        event.peer = "provider" if event.sequence in (21, 40, 41) else "voice-agent"
+
+    ran = run("audit", "list", "acme", "--service", "provider", "--limit", str(limit), "--json")
+
+    assert pages == log.pages
+    assert [41, 40, 21][:limit] == [event["sequence"] for event in ran.data["events"]]
+
+
 def test_a_list_without_an_end_ends(run: Any, vault: Any, acme: Any) -> None:
     page = list(reversed(acme.grow(500).messages()))[:500]
-    vault.answers["ListAuditEvents"] = ListAuditEventsResponse(events=page)
+    vault.answers["ListAuditEvents"] = ListAuditEventsResponse(events=page, next_before_sequence=page[-1].sequence)
 
     ran = run("audit", "list", "acme", "--limit", "100000")
 

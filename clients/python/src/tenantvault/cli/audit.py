@@ -88,14 +88,15 @@ def _listed(vault: Vault, request: ListAuditEventsRequest, limit: int) -> list[L
     links: list[Link] = []
     while len(links) < limit:
         request.page_size = min(_PAGE, limit - len(links))
-        page = [link_from_message(event) for event in vault.call(vault.status.ListAuditEvents, request).events]
-        # Of a vault that goes round in circles there would be no end.
-        if page and request.before_sequence and page[0].sequence >= request.before_sequence:
-            raise InternalError("The vault's answer is not in order: update tenantvault.")
-        links += page
-        if len(page) < request.page_size:
+        page = vault.call(vault.status.ListAuditEvents, request)
+        links += map(link_from_message, page.events)
+        # A page may be empty and not be the last.
+        if not page.next_before_sequence:
             break
-        request.before_sequence = page[-1].sequence
+        # Of a vault that goes round in circles there would be no end.
+        if 0 < request.before_sequence <= page.next_before_sequence:
+            raise InternalError("The vault's answer is not in order: update tenantvault.")
+        request.before_sequence = page.next_before_sequence
     return links
 
 
