@@ -1,9 +1,14 @@
 """TCP ports of this machine."""
 
+import secrets
 import socket
 from contextlib import closing
+from typing import Final
 
 from deploy.local.errors import LocalError
+
+_OURS: Final = range(15_000, 32_000)
+"""Linux gives connections ports from 32768 on, macOS and Windows from 49152 on (RFC 6335)."""
 
 
 def is_free(port: int) -> bool:
@@ -19,11 +24,15 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port that is free now, and that no connection is given before a server listens there.
+
+    Raises:
+        LocalError: none was found.
+    """
+    for _ in range(100):
+        if is_free(port := secrets.choice(_OURS)):
+            return port
+    raise LocalError("No TCP port is free on this machine.")
 
 
 def require(port: int, *, setting: str) -> int:

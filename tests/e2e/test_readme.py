@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from deploy.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("readme")]
@@ -22,12 +23,6 @@ SH = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 def commands() -> list[str]:
     blocks = SH.findall((ROOT / "README.md").read_text("utf-8"))
     return [line for block in blocks for line in block.splitlines() if line]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

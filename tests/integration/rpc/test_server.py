@@ -17,6 +17,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import generate_latest
 
+from deploy.local.ports import free_port
 from services.rpc import logs
 from services.rpc.server import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NotReady
 from tenantvault.channel import call
@@ -347,12 +348,6 @@ async def test_a_stop_does_not_wait_beyond_its_grace(running: Running) -> None:
     await asyncio.wait_for(running.server.stop(grace=0.1), 5)
     with pytest.raises(VaultUnavailable):
         await under_way
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def fetched(port: int) -> str:
