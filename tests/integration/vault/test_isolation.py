@@ -419,7 +419,7 @@ class OneConnection:
 NOTHING = ("", 0, False)
 
 
-async def test_no_context_stays_on_a_connection(database: Database, org: str, other_org: str) -> None:
+async def test_no_context_stays_on_a_connection(database: Database, filled: Filled, org: str, other_org: str) -> None:
     one, ring = OneConnection(database), Keyring.parse(database.master_keys)
     async with one.pool:
         keys, envelope, origin = PostgresKeys(one.pool), Envelope(ring), Origin("provider")
