@@ -193,6 +193,11 @@ class Ran:
     def error(self) -> Any:
         return json.loads(self.err)["error"]
 
+    @property
+    def told(self) -> list[Any]:
+        """What standard error tells programs. A line that is no JSON, also an empty one, is a failure."""
+        return [json.loads(line) for line in self.err.split("\n")[:-1]]
+
 
 @dataclass(slots=True)
 class Chain:

@@ -316,7 +316,7 @@ def test_a_whole_chain_is_proved_here_and_by_the_vault(run: Any, vault: Any, who
     assert whole.head.hash.hex() in ran.out
     assert whole.public_key.hex() in ran.out
     assert "against the key in the export only" in ran.out
-    assert ["ExportAudit", "VerifyAudit"] == [method for method, _ in vault.calls]
+    assert ["VerifyAudit", "ExportAudit"] == [method for method, _ in vault.calls]
     assert {"acme"} == {request.org_id for request in vault.requests}
 
 
@@ -403,10 +403,62 @@ def test_what_only_the_vault_finds_is_broken_too(
     assert (1, f"BROKEN at event {sequence}: {said}.\n") == (ran.status, ran.out)
 
 
-def test_a_chain_that_has_grown_meanwhile_is_whole(run: Any, vault: Any, whole: Any) -> None:
-    vault.answers["VerifyAudit"] = VerifyAuditResponse(events=9, head=b"h" * 32)
+@pytest.mark.parametrize("before", [0, 4])
+@pytest.mark.parametrize("after", [5, 9])
+def test_a_chain_that_grows_meanwhile_is_whole(run: Any, vault: Any, whole: Any, before: int, after: int) -> None:
+    head = whole.links[-1].hash if after == 5 else b"h" * 32
+    counts = iter([VerifyAuditResponse(events=before), VerifyAuditResponse(events=after, head=head)])
+    vault.answers["VerifyAudit"] = lambda *_: next(counts)
 
-    assert 0 == run("audit", "verify", "acme").status
+    ran = run("audit", "verify", "acme", "--json")
+
+    assert (0, True, 5) == (ran.status, ran.data["intact"], ran.data["events"])
+    assert ["VerifyAudit", "ExportAudit", "VerifyAudit"] == [method for method, _ in vault.calls]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sequence", "said"),
+    [
+        (VerifyAuditResponse(events=4), 5, "the vault counts 4 events now, and exported 5"),
+        (VerifyAuditResponse(events=5, head=b"h" * 32), 5, "event 5 is another one in the vault's database"),
+        (VerifyAuditResponse(broken_sequence=5, problem="event 5 is gone"), 5, "the vault says: event 5 is gone"),
+    ],
+)
+def test_what_came_meanwhile_is_held_against_the_vaults_database_too(
+    run: Any, vault: Any, whole: Any, answer: VerifyAuditResponse, sequence: int, said: str
+) -> None:
+    answers = iter([VerifyAuditResponse(events=4), answer])
+    vault.answers["VerifyAudit"] = lambda *_: next(answers)
+
+    ran = run("audit", "verify", "acme")
+
+    assert (1, f"BROKEN at event {sequence}: {said}.\n") == (ran.status, ran.out)
+
+
+@pytest.mark.parametrize(
+    ("exported", "counted", "said"),
+    [
+        (0, 1, "the vault counts 1 event and exported none"),
+        (0, 5, "the vault counts 5 events and exported none"),
+        (3, 5, "the vault counts 5 events and exported 3"),
+    ],
+)
+@pytest.mark.parametrize("key", [(), ("--public-key", "{}")])
+def test_an_export_that_leaves_off_the_end_is_broken(
+    run: Any, vault: Any, acme: Any, exported: int, counted: int, said: str, key: tuple[str, ...]
+) -> None:
+    del acme.links[counted:]
+    vault.answers["VerifyAudit"] = VerifyAuditResponse(events=counted, head=acme.links[-1].hash)
+    del acme.links[exported:]
+    # Of an end that was left off, an old head may be at hand.
+    vault.answers["ExportAudit"] = lambda *_: acme.parts() if exported else []
+    command = ("audit", "verify", "acme", *(each.format(acme.public_key.hex()) for each in key))
+
+    ran = run(*command)
+    data = run(*command, "--json").data
+
+    assert (1, f"BROKEN at event {exported + 1}: {said}.\n") == (ran.status, ran.out)
+    assert (False, exported + 1, said) == (data["intact"], data["broken_sequence"], data["problem"])
 
 
 def test_an_org_without_events(run: Any, vault: Any) -> None:

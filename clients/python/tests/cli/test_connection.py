@@ -315,6 +315,25 @@ def test_a_target_that_is_none_is_refused(run: Any, target: str) -> None:
     assert "host:port" in ran.err
 
 
+@pytest.mark.parametrize("host", ["a..b", ".localhost", "a" * 70, f"vault.{'a' * 70}.example", "a。。b", "[::1..2]"])
+def test_a_name_that_no_host_can_have_is_refused(run: Any, host: str) -> None:
+    ran = run(*STATUS, "--target", f"{host}:7401")
+
+    assert 2 == ran.status
+    assert f"No host has the name {host.strip('[]')}: look at its dots" in ran.err
+    assert "host:port" in ran.err
+
+
+@pytest.mark.parametrize("host", ["localhost.", "a_b", "höst", "a" * 63, "[::1]", "127.0.0.1"])
+def test_a_name_that_a_host_can_have_is_looked_for(run: Any, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+
+    assert 4 == run(*STATUS, "--target", f"{host}:7401").status
+
+
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon"])
 def test_a_deadline_that_is_none_is_refused(run: Any, deadline: str) -> None:
     assert 2 == run(*STATUS, "--deadline", deadline).status

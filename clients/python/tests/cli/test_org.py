@@ -44,7 +44,7 @@ def test_shredding_wants_the_orgs_id_typed(run: Any, vault: Any) -> None:
 
     (request,) = vault.requests
     assert (0, "The keys of acme are destroyed. Its audit is kept.\n") == (ran.status, ran.out)
-    assert "Nothing of it can be read again" in ran.err
+    assert ran.err.startswith("This destroys the keys of acme. Nothing of it can be read again")
     assert ("acme", "acme", "grace") == (request.org_id, request.confirm_org_id, request.origin.on_behalf_of)
 
 

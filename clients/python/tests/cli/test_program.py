@@ -172,6 +172,62 @@ def test_a_mistake_of_the_program_is_no_traceback(
     assert "canary" not in ran.err
 
 
+LINES = {
+    ("audit", "list"): ("acme",),
+    ("audit", "export"): ("acme",),
+    ("audit", "verify"): ("acme",),
+    ("doctor",): (),
+    ("get",): ("acme", "vapi", "--reveal", "--reason", "ticket 812", "--yes"),
+    ("keys", "rotate-master"): (),
+    ("keys", "rotate-org"): ("acme",),
+    ("keys", "status"): (),
+    ("org", "freeze"): ("acme",),
+    ("org", "shred"): ("acme", "--confirm", "acme"),
+    ("org", "unfreeze"): ("acme",),
+    ("resolve",): ("phone_number", "+15005550006"),
+    ("status",): ("acme",),
+    ("versions", "destroy"): ("acme", "vapi", "1", "--yes"),
+    ("versions", "list"): ("acme", "vapi"),
+    ("versions", "rollback"): ("acme", "vapi", "1", "--expected", "2"),
+    ("watch",): (),
+}
+STOPPED = {"error": {"reason": "INTERRUPTED", "message": "Stopped by you."}}
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != ("completion",)])
+def test_ctrl_c_is_one_object_for_programs(
+    run: Any, vault: Any, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenantvault.cli.connection import Access
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Access, "open", stop)
+    ran = run(*command, *LINES[command], "--json")
+
+    assert (130, "", [STOPPED]) == (ran.status, ran.out, ran.told)
+
+
+@pytest.mark.parametrize(("typed", "status", "reason"), [("no\n", 1, "DECLINED"), ("", 2, "USAGE")])
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (("org", "shred", "acme"), ["warning", "question"]),
+        (("versions", "destroy", "acme", "vapi", "1"), ["question"]),
+        (("get", "acme", "vapi", "--reveal", "--reason", "ticket 812"), ["question"]),
+    ],
+)
+def test_a_question_is_an_object_for_programs(
+    run: Any, vault: Any, command: tuple[str, ...], asked: list[str], typed: str, status: int, reason: str
+) -> None:
+    ran = run(*command, "--json", typed=typed)
+
+    assert (status, "", []) == (ran.status, ran.out, vault.calls)
+    assert [*asked, "error"] == [name for told in ran.told for name in told]
+    assert reason == ran.told[-1]["error"]["reason"]
+
+
 def test_it_runs_as_a_process(vault: Any, child_environ: dict[str, str]) -> None:
     vault.answers["GetKeyStatus"] = GetKeyStatusResponse(audit_public_key=b"k" * 32)
 
@@ -233,7 +289,7 @@ def interrupted(
         assert arrived.wait(60)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    return process.returncode, out, [line for line in err.splitlines() if line]
+    return process.returncode, out, err.splitlines()
 
 
 def test_ctrl_c_ends_a_call_too(vault: Any, child_environ: dict[str, str]) -> None:
@@ -247,12 +303,14 @@ def test_ctrl_c_ends_a_call_too(vault: Any, child_environ: dict[str, str]) -> No
 
     vault.answers["GetKeyStatus"] = hang
 
-    assert (130, "", ["tenantvault: Stopped by you. (INTERRUPTED)"]) == interrupted(
+    # What a terminal shows of the Ctrl-C has a line for itself.
+    assert (130, "", ["", "tenantvault: Stopped by you. (INTERRUPTED)"]) == interrupted(
         ("keys", "status"), arrived, child_environ
     )
 
 
-def test_ctrl_c_ends_it_in_order(vault: Any, child_environ: dict[str, str]) -> None:
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_ctrl_c_ends_it_in_order(vault: Any, child_environ: dict[str, str], json_too: tuple[str, ...]) -> None:
     arrived, ended = threading.Event(), threading.Event()
 
     def hang(request: Any, context: Any) -> Iterator[Any]:
@@ -263,8 +321,16 @@ def test_ctrl_c_ends_it_in_order(vault: Any, child_environ: dict[str, str]) -> N
 
     vault.answers["RotateMasterKey"] = hang
 
-    said = ["Run it again: it goes on where it was cut off.", "tenantvault: Stopped by you. (INTERRUPTED)"]
-    assert (130, "", said) == interrupted(("keys", "rotate-master"), arrived, child_environ)
+    status, out, err = interrupted(("keys", "rotate-master", *json_too), arrived, child_environ)
+
+    said = "Stopped by you. Run it again: it goes on where it was cut off."
+    assert 130 == status
+    # The Ctrl-C may overtake the answer.
+    assert out.count("\n") <= len(json_too)
+    if json_too:
+        assert [{"error": {"reason": "INTERRUPTED", "message": said}}] == [json.loads(line) for line in err]
+    else:
+        assert ["", f"tenantvault: {said} (INTERRUPTED)"] == err
 
 
 def test_a_connection_that_breaks_is_one_object_for_programs(vault: Any, child_environ: dict[str, str]) -> None:
@@ -324,7 +390,13 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
+    monkeypatch.setattr(sys, "argv", ["tenantvault", "doctor"])
     assert 2 == main()
     err = capsys.readouterr().err
-    assert "needs click and cryptography" in err
-    assert "tenantvault[cli]" in err
+    assert err.startswith("tenantvault: The command needs click and cryptography")
+    assert err.endswith("'tenantvault[cli]'. (USAGE)\n")
+
+    monkeypatch.setattr(sys, "argv", ["tenantvault", "doctor", "--json"])
+    assert 2 == main()
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert ("USAGE", True) == (error["reason"], "tenantvault[cli]" in error["message"])

@@ -187,6 +187,16 @@ def _target(context: click.Context, parameter: click.Parameter, value: str) -> s
     found = _HOST_AND_PORT.fullmatch(value)
     if found is None or not 0 < int(found[1]) <= _LAST_PORT:
         raise click.BadParameter("give the vault's host:port, e.g. localhost:7401.", context, parameter)
+    host = value.rpartition(":")[0].strip("[]")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise click.BadParameter(
+            f"give the vault's host:port, e.g. localhost:7401. No host has the name {host}: look at its dots, and for "
+            "a part of more than 63 characters.",
+            context,
+            parameter,
+        ) from None
     return value
 
 

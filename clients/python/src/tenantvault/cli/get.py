@@ -11,7 +11,7 @@ import click
 from tenantvault._reads import get_read
 from tenantvault.cli.arguments import MAX_NAME_BYTES, fits_the_audit, org_argument, own_name, provider_argument
 from tenantvault.cli.connection import Access, access_options, for_services
-from tenantvault.cli.output import BadInput, Declined, Output, confirm, iso, output_option, readable, table
+from tenantvault.cli.output import BadInput, Declined, Output, iso, output_option, readable, table
 from tenantvault.credentials import ActiveCredential, Credential, Provider
 from tenantvault.secret import Secret
 
@@ -40,7 +40,7 @@ def get(
         raise BadInput("Give --reveal together with --reason, which goes to the audit, or neither.")
     reader = _reader(reason)
     question = f"The audit will say '{reader}'. Print the secrets of {org} for {wanted} here?"
-    if reveal and not yes and not confirm(question, instead="--yes"):
+    if reveal and not yes and not output.confirm(question, instead="--yes"):
         raise Declined("Nothing was read.")
     read = get_read(org, wanted, include_previous=False, max_staleness=None)
     read.request.on_behalf_of = reader

@@ -61,8 +61,7 @@ def rotate_master(access: Access, output: Output, *, origin: Origin) -> None:
                 raise
             raise type(error)(f"{error.message} {_AGAIN}", retry_after=error.retry_after) from None
         except KeyboardInterrupt:
-            click.echo(f"\n{_AGAIN}", err=True)
-            raise
+            raise click.Abort(_AGAIN) from None
     if last is None or last.left:
         raise VaultUnavailable(f"The vault ended before all was done. {_AGAIN}")
     if not output.as_json:

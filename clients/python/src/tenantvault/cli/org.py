@@ -4,7 +4,7 @@ import click
 
 from tenantvault.cli.arguments import org_argument, org_id, origin_option
 from tenantvault.cli.connection import Access, access_options
-from tenantvault.cli.output import BadInput, Declined, Output, ask, output_option
+from tenantvault.cli.output import BadInput, Declined, Output, output_option
 from tenantvault.v1.admin_service_pb2 import FreezeOrgRequest, ShredOrgRequest, UnfreezeOrgRequest
 from tenantvault.v1.store_service_pb2 import Origin
 
@@ -55,8 +55,8 @@ def shred(access: Access, output: Output, *, org: str, confirm: str | None, orig
     if confirm is not None and confirm != org:
         raise BadInput(f"--confirm names {confirm}, and the org is {org}: nothing was shredded.")
     if confirm is None:
-        click.echo(f"This destroys the keys of {org}. Nothing of it can be read again, here or in a backup.", err=True)
-        confirm = ask("Type the org's id to go on:", instead=f"--confirm {org}")
+        output.warn(f"This destroys the keys of {org}. Nothing of it can be read again, here or in a backup.")
+        confirm = output.ask("Type the org's id to go on:", instead=f"--confirm {org}")
         if confirm != org:
             raise Declined(f"That is not {org}: nothing was shredded.")
     with access.open() as vault:

@@ -43,7 +43,7 @@ class Declined(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where results go: standard output, as text or as one JSON object a line."""
+    """Results on standard output, what is said and asked on standard error: as text, or as one JSON object a line."""
 
     as_json: bool
 
@@ -54,6 +54,28 @@ class Output:
         else:
             for line in lines:
                 click.echo(line)
+
+    def warn(self, sentence: str) -> None:
+        """Say what a person should know before a question."""
+        click.echo(json.dumps({"warning": sentence}) if self.as_json else sentence, err=True)
+
+    def ask(self, question: str, *, instead: str) -> str:
+        """What is answered; BadInput when nobody is there to ask, saying which option to give `instead`."""
+        # Not click's prompt: it writes to standard output too, and tells an end of the input as it tells a Ctrl-C.
+        if self.as_json:
+            click.echo(json.dumps({"question": question}), err=True)
+        else:
+            click.echo(f"{question} ", err=True, nl=False)
+        answer = sys.stdin.readline() if sys.stdin else ""
+        if not answer:
+            if not self.as_json:
+                click.echo(err=True)
+            raise BadInput(f"Nobody is there to answer: give {instead}.")
+        return answer.strip()
+
+    def confirm(self, question: str, *, instead: str) -> bool:
+        """Whether the answer is yes; BadInput when nobody is there to ask."""
+        return self.ask(f"{question} [y/N]", instead=instead).lower() in {"y", "yes"}
 
 
 def output_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -103,19 +125,3 @@ def readable(when: datetime | None) -> str:
 def iso(when: datetime | None) -> str | None:
     """A time for programs."""
     return when.isoformat() if when else None
-
-
-def ask(question: str, *, instead: str) -> str:
-    """What a person answers; BadInput when nobody is there to ask, saying which option to give `instead`."""
-    # Not click's prompt: it writes to standard output too, and tells an end of the input as it tells a Ctrl-C.
-    click.echo(f"{question} ", err=True, nl=False)
-    answer = sys.stdin.readline() if sys.stdin else ""
-    if not answer:
-        click.echo(err=True)
-        raise BadInput(f"Nobody is there to answer: give {instead}.")
-    return answer.strip()
-
-
-def confirm(question: str, *, instead: str) -> bool:
-    """Whether a person says yes; BadInput when nobody is there to ask."""
-    return ask(f"{question} [y/N]", instead=instead).lower() in {"y", "yes"}

@@ -50,8 +50,8 @@ class Program(click.Group):
         as_json = "--json" in given
         try:
             status = super().main(given, prog_name or _NAME, standalone_mode=False, **extra)
-        except click.Abort:
-            sys.exit(_told("Stopped by you.", "INTERRUPTED", Status.INTERRUPTED, as_json=as_json))
+        except click.Abort as stopped:
+            sys.exit(_stopped(stopped, as_json=as_json))
         except click.ClickException as error:
             sys.exit(_refused_here(error, as_json=as_json))
         except TenantVaultError as error:
@@ -73,6 +73,9 @@ class Program(click.Group):
             with Path(os.devnull).open("wb") as nowhere:
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
             raise click.exceptions.Exit(Status.READER_GONE) from None
+        except KeyboardInterrupt:
+            # Left to click, it is told with an empty line, also to programs.
+            raise click.Abort from None
 
 
 @click.group(_NAME, cls=Program, epilog=_STATUSES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,6 +112,13 @@ def _silence_libraries() -> None:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding)
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
+
+
+def _stopped(stopped: click.Abort, *, as_json: bool) -> int:
+    if not as_json:
+        # What a terminal shows of the Ctrl-C has a line for itself.
+        click.echo(err=True)
+    return _told(" ".join(("Stopped by you.", *stopped.args)), "INTERRUPTED", Status.INTERRUPTED, as_json=as_json)
 
 
 def _refused_here(error: click.ClickException, *, as_json: bool) -> int:

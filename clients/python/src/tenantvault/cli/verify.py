@@ -8,9 +8,9 @@ from tenantvault.audit import Broken, Head
 from tenantvault.cli.arguments import chain_id, public_key
 from tenantvault.cli.audit import end_of, exported
 from tenantvault.cli.chain import Chain, parts_in, prove
-from tenantvault.cli.connection import LONG, Access, access_options
+from tenantvault.cli.connection import LONG, Access, Vault, access_options
 from tenantvault.cli.output import BadInput, Output, Status, counted, output_option, printable
-from tenantvault.v1.admin_service_pb2 import VerifyAuditRequest
+from tenantvault.v1.admin_service_pb2 import VerifyAuditRequest, VerifyAuditResponse
 
 
 @click.command("verify")
@@ -34,7 +34,7 @@ from tenantvault.v1.admin_service_pb2 import VerifyAuditRequest
 def verify(access: Access, output: Output, *, org: str | None, path: Path | None, signer: bytes | None) -> None:
     """Prove that no event of ORG, or of an export of its chain, was changed, moved, left out or added.
 
-    The proof is made here. For ORG, the vault makes it once more, against its database.
+    The proof is made here. For ORG, the vault makes it too, against its database.
     """
     try:
         match org, path:
@@ -64,16 +64,28 @@ def verify(access: Access, output: Output, *, org: str | None, path: Path | None
 
 def _proved_with_the_vault(access: Access, org: str, signer: bytes | None) -> Chain:
     with access.open(seconds=LONG) as vault:
+        # Asked first: what happens meanwhile makes a chain longer, and nothing makes it shorter.
+        theirs = _proved_there(vault, org)
         proved = prove(exported(vault, org), org_id=org, public_key=signer)
-        theirs = vault.call(vault.admin.VerifyAudit, VerifyAuditRequest(org_id=org))
-    if theirs.broken_sequence or theirs.problem:
-        raise Broken(theirs.broken_sequence, f"the vault says: {theirs.problem}")
-    # What happened since the export makes the chain longer, and nothing makes it shorter.
+        if proved.events < theirs.events:
+            raise Broken(
+                proved.events + 1,
+                f"the vault counts {counted(theirs.events, 'event')} and exported {proved.events or 'none'}",
+            )
+        if proved.events > theirs.events:
+            theirs = _proved_there(vault, org)
     if theirs.events < proved.events:
         raise Broken(theirs.events + 1, f"the vault counts {theirs.events} events now, and exported {proved.events}")
     if proved.head and theirs.events == proved.events and theirs.head != proved.head.hash:
         raise Broken(proved.events, f"event {proved.events} is another one in the vault's database")
     return proved
+
+
+def _proved_there(vault: Vault, org: str) -> VerifyAuditResponse:
+    theirs = vault.call(vault.admin.VerifyAudit, VerifyAuditRequest(org_id=org))
+    if theirs.broken_sequence or theirs.problem:
+        raise Broken(theirs.broken_sequence, f"the vault says: {theirs.problem}")
+    return theirs
 
 
 def _proved(path: Path, signer: bytes | None) -> Chain:

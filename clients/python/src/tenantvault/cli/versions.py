@@ -13,7 +13,7 @@ from tenantvault.cli.arguments import (
     version_argument,
 )
 from tenantvault.cli.connection import Access, access_options
-from tenantvault.cli.output import Declined, Output, confirm, iso, output_option, readable, table, time_in
+from tenantvault.cli.output import Declined, Output, iso, output_option, readable, table, time_in
 from tenantvault.credentials import Provider
 from tenantvault.v1.status_service_pb2 import ListVersionsRequest, Version, VersionState
 from tenantvault.v1.store_service_pb2 import DestroyVersionRequest, Origin, RollBackCredentialRequest
@@ -80,7 +80,7 @@ def destroy(
 ) -> None:
     """Destroy the ciphertext of VERSION, which must not be the active one, for ever."""
     question = f"Destroy version {version} of {org} for {wanted}? There is no way back."
-    if not yes and not confirm(question, instead="--yes"):
+    if not yes and not output.confirm(question, instead="--yes"):
         raise Declined("Nothing was destroyed.")
     request = DestroyVersionRequest(org_id=org, provider=provider_number(wanted), version=version, origin=origin)
     with access.open() as vault:
