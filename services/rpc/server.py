@@ -262,13 +262,13 @@ def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
             [(tls.key.read_bytes(), tls.certificate.read_bytes())], root_certificates=tls.authorities.read_bytes()
         )
 
-    seen = _stamp(tls)
+    seen = tls.stamp()
 
     def renewed() -> Any:
         """The new configuration, or None for "as before"."""
         nonlocal seen
         try:
-            stamp = _stamp(tls)
+            stamp = tls.stamp()
             if stamp == seen:
                 return None
             configuration = read()
@@ -280,12 +280,6 @@ def server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
         return configuration
 
     return grpc.dynamic_ssl_server_credentials(read(), renewed, require_client_authentication=True)
-
-
-def _stamp(tls: TlsFiles) -> tuple[tuple[int, ...], ...]:
-    """What changes with a file's content, even within one tick of the file system's clock."""
-    stats = [path.stat() for path in (tls.certificate, tls.key, tls.authorities)]
-    return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
 def _methods(services: Sequence[Service], *, reflect: bool) -> list[str]:

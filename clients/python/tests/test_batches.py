@@ -311,3 +311,38 @@ async def test_what_was_current_is_given_when_the_vault_cannot_answer(
 
     assert found.value(keys[0]).served_stale
     assert [VaultUnavailable] == [type(each) for each in found.failed.values()]
+
+
+@pytest.mark.parametrize("verb", ["get_many", "resolve_orgs"])
+async def test_a_call_whose_keys_can_all_be_given_as_they_were_waits_for_no_connection(
+    remember: Any, wire: Any, clock: Any, verb: str
+) -> None:
+    client = remember(cache=CacheSettings(max_stale=60))
+    client.memory.heard()
+    kind: Any = Provider.VAPI if verb == "get_many" else ResourceKind.PHONE_NUMBER
+    many = {f"a{number}": (f"a{number}", kind) if verb == "get_many" else (kind, f"a{number}") for number in range(3)}
+    await getattr(client, verb)([many["a0"], many["a1"]])
+    clock.now += 10
+    wire.calls.clear()
+    wire.answer = client.failed(grpc.StatusCode.UNAVAILABLE)
+
+    found = await getattr(client, verb)([many["a0"], many["a1"]])
+    assert [True, True] == [each.served_stale for each in found.values()]
+    await getattr(client, verb)(many.values())
+    clock.now += 60
+    await getattr(client, verb)([many["a0"], many["a1"]])
+    assert [False, True, True] == [call.options["wait_for_ready"] for call in wire.calls]
+
+
+async def test_how_old_an_answer_may_be_says_whether_a_batch_waits_for_a_connection(
+    remember: Any, wire: Any, clock: Any
+) -> None:
+    client = remember(cache=CacheSettings(max_stale=60))
+    client.memory.heard()
+    await client.get_many([("acme", Provider.VAPI)])
+    clock.now += 10
+    wire.calls.clear()
+    for oldest in (10, 11):
+        await client.get_many([("acme", Provider.VAPI)], max_staleness=oldest)
+
+    assert [True, False] == [call.options["wait_for_ready"] for call in wire.calls]

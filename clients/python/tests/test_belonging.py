@@ -69,6 +69,7 @@ def threads():
         refused(lambda: client.vapi("acme"))
         refused(lambda: client.vapi("globex"))
         refused(lambda: client.google_calendar("acme"))
+        refused(lambda: client.remembered("acme", Provider.VAPI))
         refused(lambda: client.get_many([("acme", Provider.VAPI)]))
         refused(lambda: client.report_failure("acme", Provider.VAPI, 1))
         assert client.cache_statistics.entries == 0
@@ -101,6 +102,7 @@ async def tasks():
             raise AssertionError("it waits")
         refused(lambda: run(client.vapi("acme")))
         refused(lambda: run(client.vapi("globex")))
+        refused(lambda: client.remembered("acme", Provider.VAPI))
         run(client.close())
 
     fork(child)

@@ -405,7 +405,7 @@ async def test_every_call_waits_for_the_connection(
 async def test_a_deadline_that_is_none_is_refused(
     client: Any, wire: Any, verb: str, arguments: tuple[Any, ...]
 ) -> None:
-    nones: list[Any] = [0, -1, math.nan, math.inf, "5", object()]
+    nones: list[Any] = [0, -1, math.nan, math.inf, "5", object(), 119.1, 1e10, 1e300, 10**400]
     for deadline in nones:
         with pytest.raises(InvalidRequest, match="deadline") as caught:
             await getattr(client, verb)(*arguments, deadline=deadline)
@@ -414,7 +414,14 @@ async def test_a_deadline_that_is_none_is_refused(
     assert [] == wire.calls
 
 
-@pytest.mark.parametrize("deadline", [0, -1, math.nan, None])
+async def test_a_call_may_take_as_long_as_the_vault_allows(client: Any, wire: Any) -> None:
+    wire.answer = answer
+    await client.vapi("acme", deadline=119)
+
+    assert [119] == [call.options["timeout"] for call in wire.calls]
+
+
+@pytest.mark.parametrize("deadline", [0, -1, math.nan, None, 119.1, 1e10])
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
 def test_a_client_without_a_deadline_is_refused(kind: Any, deadline: Any) -> None:
     with pytest.raises(InvalidRequest, match="deadline"):

@@ -1,7 +1,9 @@
 """The tree of errors, the contract's enum, the documentation and the wire agree."""
 
+import copy
+import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -70,6 +72,24 @@ def test_every_class_is_a_leaf_or_has_one_below() -> None:
 def test_every_class_with_a_reason_is_a_leaf() -> None:
     assert set(LEAVES) == {kind for kind in classes() if "reason" in vars(kind)}
     assert len(LEAVES) == len(BY_REASON)
+
+
+@pytest.mark.parametrize(
+    "twin", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deep"]
+)
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_every_error_reaches_another_process_as_it_was(
+    leaf: type[TenantVaultError], twin: Callable[[TenantVaultError], TenantVaultError]
+) -> None:
+    error = leaf("Do this.", fields={"org_id": "Give one."}, retry_after=2.5)
+    error.add_note("Seen in a worker.")
+    arrived = twin(error)
+
+    assert leaf is type(arrived)
+    assert ("Do this.", {"org_id": "Give one."}, 2.5) == (arrived.message, dict(arrived.fields), arrived.retry_after)
+    assert ["Seen in a worker."] == arrived.__notes__
+    with pytest.raises(TypeError):
+        arrived.fields["org_id"] = "Another."  # type: ignore[index]  # it is to fail
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

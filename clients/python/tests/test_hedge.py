@@ -13,7 +13,7 @@ from tenantvault._hedge import Asking, first_answer
 from tenantvault.errors import CredentialNotFound, InvalidRequest, TenantVaultError, VaultUnavailable
 from tenantvault.v1 import access_service_pb2 as access
 
-NEVER = 600.0
+NEVER = 119.0
 AT_ONCE = 0.001
 
 

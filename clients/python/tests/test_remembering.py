@@ -191,6 +191,39 @@ async def test_the_watch_begins_with_the_first_read_and_nothing_is_kept_before_i
     assert 3 == len(wire.calls)
 
 
+@pytest.mark.usefixtures("vault")
+def test_where_no_thread_can_be_started_reads_go_on_without_the_memory_until_one_can(
+    thread_client: Client, wire: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as machine:
+        machine.setattr(threading.Thread, "start", full)
+        assert ["acme", "acme"] == [thread_client.vapi("acme").org_id for _ in range(2)]
+        assert "acme" == thread_client.resolve_org(*ASSISTANT).org_id
+    (record,) = caplog.records
+    assert "nothing is kept in memory" in record.getMessage()
+    assert [] == wire.watches
+    thread_client.vapi("acme")
+    assert wire.watched.wait(60)
+
+
+@pytest.mark.usefixtures("vault")
+def test_a_client_whose_watch_could_not_be_started_is_closed_as_ever(
+    thread_client: Client, wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as machine:
+        machine.setattr(threading.Thread, "start", full)
+        thread_client.vapi("acme")
+    thread_client.close()
+
+    assert 1 == wire.closed
+
+
 async def test_with_several_connections_nothing_is_kept_until_the_watch_has_settled(
     remember: Any, wire: Any, vault: Vault, clock: Any
 ) -> None:
@@ -243,6 +276,8 @@ async def test_a_closed_client_gives_nothing_and_has_forgotten_everything(
 
     with pytest.raises(InvalidRequest, match="closed"):
         await read(remembering)
+    with pytest.raises(InvalidRequest, match="closed"):
+        await remembering.remembered("acme", Provider.VAPI)
     assert (0, 0) == (remembering.statistics.entries, remembering.statistics.bytes)
     assert all(watch.cancelled.is_set() for watch in wire.watches)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tenantvault import AsyncClient, Client
@@ -73,6 +74,8 @@ def test_the_process_environment_is_the_default(kind: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-async def test_a_bad_deadline_is_refused(environ: dict[str, str], kind: Any) -> None:
+async def test_a_bad_deadline_is_refused(environ: dict[str, str], kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TlsFiles, "channel_credentials", lambda _: grpc.ssl_channel_credentials())
+
     with pytest.raises(InvalidRequest, match="deadline"):
         kind.from_env(environ, deadline=0)

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -207,6 +208,45 @@ def test_what_a_client_has_read_stays_read_when_it_is_gone(told: Told) -> None:
 
     assert (5, 0) == (told.counts()["hits"], told.counts()["tenantvault.client.remembered"])
     assert not telemetry._latest
+
+
+def test_clients_that_come_and_go_are_let_go_of_though_nobody_asks_for_the_counts(told: Told) -> None:
+    telemetry = told.telemetry()
+    for _ in range(300):
+        telemetry.observe(lambda: None)
+
+    assert 3 > len(telemetry._latest)
+
+
+def test_however_many_clients_there_are_another_one_looks_at_few_of_them_and_loses_none(told: Told) -> None:
+    from tenantvault import CacheStatistics
+
+    telemetry = told.telemetry()
+    looked: list[int] = []
+
+    def client(number: int) -> Callable[[], CacheStatistics]:
+        def statistics() -> CacheStatistics:
+            looked.append(number)
+            return CacheStatistics(hits=1)
+
+        return statistics
+
+    for number in range(100):
+        telemetry.observe(client(number))
+
+    assert 200 > len(looked)
+    # Each in its turn.
+    assert set(range(50)) <= set(looked)
+    assert 100 == told.counts()["hits"]
+
+
+def test_a_thread_of_the_parent_that_asks_for_the_counts_holds_up_no_client_of_a_child(told: Told) -> None:
+    telemetry = told.telemetry()
+    telemetry._lock.acquire()
+    telemetry.forked()
+    telemetry.observe(lambda: None)
+
+    assert 1 == len(telemetry._latest)
 
 
 def test_nothing_of_it_is_imported_where_it_is_not_asked_for() -> None:

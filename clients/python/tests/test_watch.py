@@ -117,7 +117,10 @@ def test_an_end_gives_nothing_from_memory_until_the_next_heartbeat(cache: Cache[
 
 
 class Script:
-    """Watches one after the other: each says its words, then ends, with an error or without; the last is held open."""
+    """Watches one after the other: each says its words, then ends, with an error or without; the last is held open.
+
+    The word `none` stands for a watch that does not even begin.
+    """
 
     def __init__(self, *watches: tuple[list[Any], Any]) -> None:
         self._watches = list(watches)
@@ -129,6 +132,8 @@ class Script:
     def __call__(self, request: Any, **options: Any) -> "Script":
         self.requests.append(request)
         self.options.append(options)
+        if self._watches and self._watches[0][0] == ["none"]:
+            raise self._watches.pop(0)[1]
         return self
 
     def cancel(self) -> bool:
@@ -143,6 +148,8 @@ class Script:
             raise Failed(grpc.StatusCode.CANCELLED)
         words, code = self._watches.pop(0)
         yield from words
+        if isinstance(code, Exception):
+            raise code
         if code is not None:
             raise Failed(code)
 
@@ -153,6 +160,8 @@ class Script:
         words, code = self._watches.pop(0)
         for word in words:
             yield word
+        if isinstance(code, Exception):
+            raise code
         if code is not None:
             raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
 
@@ -215,6 +224,28 @@ def test_a_watch_that_ended_is_taken_up_again_with_what_is_known(cache: Cache[st
     # Nothing has been heard since.
     assert cache.hit("acme") is None
     assert 2 == cache.statistics.watches
+
+
+@pytest.mark.parametrize("words", [[HEARTBEAT], ["none"]])
+def test_a_watch_that_fails_by_no_status_is_taken_up_again_and_that_is_said_once_without_its_text(
+    cache: Cache[str], run: Run, words: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    paused: list[float] = []
+
+    class Pausing(Watching):
+        def ended(self, code: grpc.StatusCode | None = None) -> float:
+            paused.append(super().ended(code))
+            return 0.0
+
+    script = Script((words, RuntimeError("foreign text")), (words, RuntimeError("foreign text")))
+    run(script, Pausing(cache, chance=lambda: 1.0))
+
+    assert 3 == len(script.requests)
+    assert [0.1, 0.2] == paused[:2]
+    (record,) = caplog.records
+    assert "RuntimeError" in record.getMessage()
+    assert "foreign text" not in caplog.text
+    assert cache.hit("acme") is None
 
 
 def test_a_watch_that_is_not_believed_any_more_is_begun_anew_and_not_read_to_its_end(

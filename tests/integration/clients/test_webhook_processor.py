@@ -38,9 +38,10 @@ from tenantvault import (
 from tenantvault.credentials import Credential
 from tenantvault.errors import VaultUnavailable
 from tenantvault.testing import FakeVault
+from tenantvault.webhooks import Event
 from webhook_processor import logs
 from webhook_processor.app import build
-from webhook_processor.lookup import Hosts
+from webhook_processor.lookup import Hosts, prepare
 from webhook_processor.outbound import LARGEST_ANSWER, Outbound
 from webhook_processor.server import new_server
 from webhook_processor.settings import Settings
@@ -315,6 +316,17 @@ async def test_a_credential_that_the_provider_refuses_is_reported(
 
     assert 200 == (await service.post(SENDERS[0].sign(SENDERS[0].new, "acme"))).status_code
     assert ("ReportFailure", (("acme", "vapi"),)) == (vault.calls[-1].method, vault.calls[-1].keys)
+
+
+@pytest.mark.parametrize(("name", "path"), [("", None), (".", None), ("..", None), ("../x", "/call/..%2Fx")])
+def test_what_a_sender_calls_its_subject_stays_one_segment_of_the_path_or_is_not_looked_up(
+    name: str, path: str | None
+) -> None:
+    payload = {"message": {"call": {"id": name}}}
+    event = Event(provider=Provider.VAPI, event_id="e", type="hang", payload=payload)
+    lookup = prepare(event, SENDERS[0].new, Hosts())
+
+    assert path == (lookup and httpx.URL(lookup.url).raw_path.decode())
 
 
 @pytest.mark.parametrize("trouble", ["no end", "too much", "nobody there"])

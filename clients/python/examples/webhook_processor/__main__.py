@@ -15,7 +15,7 @@ from webhook_processor.settings import Settings
 
 
 async def serve(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT. ValueError when a setting of the client or `public_url` is wrong."""
+    """Serve until SIGTERM or SIGINT. ValueError when a setting is wrong, OSError when a certificate cannot be used."""
     # The client belongs to the event loop in which it is made.
     async with AsyncClient.from_env(environ) as vault, Outbound() as providers:
         app = build(vault, providers, public_url=settings.public_url)
@@ -31,7 +31,7 @@ def main(environ: Mapping[str, str] = os.environ) -> None:
         settings = Settings.from_env(environ)
         logs.configure(settings.log_level)
         asyncio.run(serve(settings, environ))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"webhook_processor: {error}")
 
 

@@ -43,9 +43,9 @@ class Lookup:
 def prepare(event: Event, credential: Credential, hosts: Hosts) -> Lookup | None:
     """The request for what a verified event is about; None when it is about nothing that can be looked up."""
     subject = _subject(event, credential)
-    if not subject:
+    # What a sender calls it must stay one segment of the path; these two would be none, and shorten it.
+    if subject in {"", ".", ".."}:
         return None
-    # What a sender calls it must stay one segment of the path.
     name = quote(subject, safe="")
     match credential:
         case VapiCredential():

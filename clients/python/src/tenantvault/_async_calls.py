@@ -12,11 +12,11 @@ from tenantvault._batches import Batch, Gathering, KeyT, Many, ValueT
 from tenantvault._cache import Asked, Cache
 from tenantvault._cache_settings import CacheStatistics
 from tenantvault._entries import Key
-from tenantvault._failures import Service, client_closed, client_forked, copied, no_answer, other_loop
+from tenantvault._failures import Service, client_closed, client_forked, no_answer, other_loop
 from tenantvault._forks import tell_in_children
 from tenantvault._manner import Manner
 from tenantvault._methods import WATCH
-from tenantvault._reads import Read
+from tenantvault._reads import Read, handed_out
 from tenantvault._sharing import Sharing
 from tenantvault._tokens import end_after, remaining
 from tenantvault._watch import Watching, watch
@@ -55,6 +55,13 @@ class AsyncCalls:
         cache = self.cache
         return None if cache is None else cache.hit(key, max_staleness)
 
+    def remembered(self, key: Key) -> Any:
+        """What `hit` gives; InvalidRequest where this client cannot be used."""
+        found = self.hit(key)
+        if found is None:
+            self._ready(watching=False)
+        return found
+
     async def read(self, read: Read[AnswerT], deadline: float | None, max_staleness: float | None = None) -> AnswerT:
         """Ask the vault, together with all who ask the same.
 
@@ -69,7 +76,8 @@ class AsyncCalls:
         try:
             if max_staleness is None:
                 return await self._shared(cache, read, asked, timeout)
-            return await self._answer(cache, read, asked, timeout, max_staleness)
+            outcome = await self._answer(cache, read, asked, timeout, max_staleness)
+            return handed_out(outcome)
         except TenantVaultError as error:
             old: AnswerT | None = instead(cache, read.key, error, max_staleness)
             if old is None:
@@ -85,12 +93,12 @@ class AsyncCalls:
         response: Any = None
         while True:
             try:
-                request = steps.send(response)
+                request, ready = steps.send(response)
             except StopIteration as stop:
                 found: Batch[KeyT, ValueT] = stop.value
                 return found
             try:
-                response = await self._wire.read(many.method, request, remaining(ends, "vault"))
+                response = await self._wire.read(many.method, request, remaining(ends, "vault"), ready=ready)
             except TenantVaultError as error:
                 response = error
 
@@ -168,17 +176,15 @@ class AsyncCalls:
                 if not shared.work.done():
                     raise no_answer("vault")
                 found: AnswerT | TenantVaultError = shared.work.result()
-            if not isinstance(found, TenantVaultError):
-                return found
             # Another that began it may have had less time.
             if not joined or not isinstance(found, DeadlineExceeded):
-                raise copied(found)
+                return handed_out(found)
 
     async def _answer(
         self, cache: Cache[Any], read: Read[AnswerT], asked: Asked, limit: float, max_staleness: float | None = None
-    ) -> AnswerT:
+    ) -> AnswerT | TenantVaultError:
         # Who has something to fall back on does not wait for a vault that cannot be reached.
         ready = cache.stale(read.key, max_staleness) is None
         response = await self._wire.read(read.method, read.request, limit, ready=ready)
-        answer = read.answer(response)
-        return keep(cache, read.key, answer, asked, size=response.ByteSize(), now=self._manner.now)
+        outcome = read.outcome(response)
+        return keep(cache, read.key, outcome, asked, size=response.ByteSize(), now=self._manner.now)

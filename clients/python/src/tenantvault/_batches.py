@@ -73,14 +73,14 @@ class Many(Generic[KeyT, ValueT]):
         message: a key as the contract has it, and as it is remembered; InvalidRequest when it is none.
         request: the request for such messages.
         apart: keys that differ in this may be allowed and denied apart.
-        value: what the outcome of such a message is made into.
+        value: what the outcome of such a message is made into; an error where it is none.
     """
 
     method: str
     message: Callable[[KeyT], tuple[Any, Key]]
     request: Callable[[list[Any]], Any]
     apart: Callable[[Any], Hashable]
-    value: Callable[[Any, Any], ValueT]
+    value: Callable[[Any, Any], ValueT | TenantVaultError]
 
 
 def credentials(max_staleness: float | None) -> Many[tuple[str, Provider], ActiveCredential[Credential]]:
@@ -139,8 +139,11 @@ class Gathering(Generic[KeyT, ValueT]):
         self._now = now
         self._outcomes: dict[KeyT, ValueT | TenantVaultError] = {}
 
-    def steps(self, keys: Iterable[KeyT]) -> Generator[Any, Any, Batch[KeyT, ValueT]]:
+    def steps(self, keys: Iterable[KeyT]) -> Generator[tuple[Any, bool], Any, Batch[KeyT, ValueT]]:
         """Gives the requests to make, one after the other; takes the response of each, or its TenantVaultError.
+
+        With each it says whether it should wait for a connection: it need not where all its keys have something to fall
+        back on.
 
         Raises:
             InvalidRequest: the keys are none, or the vault takes no call of this client.
@@ -150,14 +153,13 @@ class Gathering(Generic[KeyT, ValueT]):
         while chunks:
             chunk = chunks.pop(0)
             asked = None if self._cache is None else self._cache.asked()
-            response = yield self._many.request([each.message for each in chunk])
+            response = yield self._many.request([each.message for each in chunk]), not self._can_do_without(chunk)
             if isinstance(response, InvalidRequest):
                 raise response
             if isinstance(response, PermissionDenied) and len(parts := self._apart(chunk)) > 1:
                 chunks[:0] = parts
                 continue
-            for each, outcome in zip(chunk, _outcomes(response, len(chunk)), strict=True):
-                self._take(each, outcome, asked)
+            self._take_all(chunk, response, asked)
         return Batch(self._outcomes)
 
     def _remembered(self, keys: Iterable[KeyT]) -> list[_Missing[KeyT]]:
@@ -177,12 +179,20 @@ class Gathering(Generic[KeyT, ValueT]):
             self._cache.count(missed=len(missing))
         return missing
 
+    def _can_do_without(self, chunk: list[_Missing[KeyT]]) -> bool:
+        cache = self._cache
+        return cache is not None and all(cache.stale(each.remembered, self._within) is not None for each in chunk)
+
     def _apart(self, chunk: list[_Missing[KeyT]]) -> list[list[_Missing[KeyT]]]:
         """What may be allowed and denied apart: of one call all is denied when one key is."""
         parts: dict[Hashable, list[_Missing[KeyT]]] = {}
         for each in chunk:
             parts.setdefault(self._many.apart(each.message), []).append(each)
         return list(parts.values())
+
+    def _take_all(self, chunk: list[_Missing[KeyT]], response: Any, asked: Asked | None) -> None:
+        for each, outcome in zip(chunk, _outcomes(response, len(chunk)), strict=True):
+            self._take(each, outcome, asked)
 
     def _take(self, each: _Missing[KeyT], outcome: Any, asked: Asked | None) -> None:
         try:

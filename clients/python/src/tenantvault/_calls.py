@@ -16,7 +16,7 @@ from tenantvault._forks import tell_in_children
 from tenantvault._hedge import Asking
 from tenantvault._manner import Manner
 from tenantvault._methods import WATCH
-from tenantvault._reads import Read
+from tenantvault._reads import Read, handed_out
 from tenantvault._sharing import Sharing
 from tenantvault._tokens import end_after, remaining
 from tenantvault._watch import Watching, WatchThread
@@ -48,6 +48,13 @@ class Calls:
         cache = self.cache
         return None if cache is None else cache.hit(key, max_staleness)
 
+    def remembered(self, key: Key) -> Any:
+        """What `hit` gives; InvalidRequest where this client cannot be used."""
+        found = self.hit(key)
+        if found is None:
+            self._ready(watching=False)
+        return found
+
     def read(self, read: Read[AnswerT], deadline: float | None, max_staleness: float | None = None) -> AnswerT:
         """Ask the vault, together with all who ask the same.
 
@@ -63,8 +70,8 @@ class Calls:
             if max_staleness is None:
                 return self._shared(cache, read, asked, timeout)
             ready = cache.stale(read.key, max_staleness) is None
-            response = self._wire.read(read.method, read.request, timeout, ready=ready)
-            return self._kept(cache, read, asked, response)
+            outcome = self._kept(cache, read, asked, self._wire.read(read.method, read.request, timeout, ready=ready))
+            return handed_out(outcome)
         except TenantVaultError as error:
             old: AnswerT | None = instead(cache, read.key, error, max_staleness)
             if old is None:
@@ -80,12 +87,12 @@ class Calls:
         response: Any = None
         while True:
             try:
-                request = steps.send(response)
+                request, ready = steps.send(response)
             except StopIteration as stop:
                 found: Batch[KeyT, ValueT] = stop.value
                 return found
             try:
-                response = self._wire.read(many.method, request, remaining(ends, "vault"))
+                response = self._wire.read(many.method, request, remaining(ends, "vault"), ready=ready)
             except TenantVaultError as error:
                 response = error
 
@@ -128,18 +135,19 @@ class Calls:
         """The memory, where there is one; InvalidRequest where this client cannot be used."""
         if self._forked:
             raise client_forked()
-        if self._wire.closed:
-            raise client_closed()
-        cache = self.cache
-        if watching and cache is not None:
-            with self._lock:
-                if self._watch is None and not self._wire.closed:
-                    myself = weakref.ref(self)
-                    told = Watching(cache, wanted=lambda: myself() is not None)
-                    watch = WatchThread(self._wire.vault[WATCH], told)
-                    watch.start()
-                    self._watch = watch
-        return cache
+        with self._lock:
+            # Under the lock, so that `close` ends whatever is begun here.
+            if self._wire.closed:
+                raise client_closed()
+            cache = self.cache
+            if cache is None or not watching:
+                return cache
+            if self._watch is None:
+                myself = weakref.ref(self)
+                told = Watching(cache, wanted=lambda: myself() is not None)
+                self._watch = WatchThread(self._wire.vault[WATCH], told)
+            # Without a thread nothing would tell the memory; a plain call needs neither.
+            return cache if self._watch.start() else None
 
     def _shared(self, cache: Cache[Any], read: Read[AnswerT], asked: Asked, timeout: float) -> AnswerT:
         ends = end_after(timeout)
@@ -156,17 +164,16 @@ class Calls:
             with self._sharing.call(read.key, asked, begin, cache.joinable) as (shared, joined):
                 cache.count(joined=joined)
                 try:
-                    response = self._wire.response(shared.work, wait)
+                    if shared.answer is None:
+                        shared.answer = self._kept(cache, read, shared.asked, self._wire.response(shared.work, wait))
                 except DeadlineExceeded:
                     # Another that began it may have had less time.
                     if joined:
                         continue
                     raise
-                if shared.answer is None:
-                    shared.answer = self._kept(cache, read, shared.asked, response)
-                answer: AnswerT = shared.answer
-                return answer
+                answer: AnswerT | TenantVaultError = shared.answer
+                return handed_out(answer)
 
-    def _kept(self, cache: Cache[Any], read: Read[AnswerT], asked: Asked, response: Any) -> AnswerT:
-        answer = read.answer(response)
-        return keep(cache, read.key, answer, asked, size=response.ByteSize(), now=self._manner.now)
+    def _kept(self, cache: Cache[Any], read: Read[AnswerT], asked: Asked, response: Any) -> AnswerT | TenantVaultError:
+        outcome = read.outcome(response)
+        return keep(cache, read.key, outcome, asked, size=response.ByteSize(), now=self._manner.now)

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from tenantvault._entries import Key
-from tenantvault._failures import bad
+from tenantvault._failures import bad, copied
 from tenantvault._methods import GET, RESOLVE_CREDENTIAL, RESOLVE_ORG
 from tenantvault.credentials import (
     ActiveCredential,
@@ -24,13 +24,16 @@ from tenantvault.credentials import (
     TwilioCredential,
     VapiCredential,
 )
-from tenantvault.errors import InternalError, InvalidRequest
+from tenantvault.errors import InternalError, InvalidRequest, TenantVaultError
 from tenantvault.messages import KIND_NUMBER, KIND_OF, PROVIDER_NUMBER, PROVIDER_OF, active_from_message
 from tenantvault.v1 import access_service_pb2 as access
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import directory_service_pb2 as directory
 
 AnswerT = TypeVar("AnswerT")
+
+LONGEST_DEADLINE: Final = 119
+"""Seconds that a call may take at most. The services refuse more than 120, and gRPC rounds up to the next whole one."""
 
 _ORG_ID: Final = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_RESOURCE_BYTES: Final = 256
@@ -47,12 +50,22 @@ _CREDENTIAL_OF: Final[Mapping[Provider, type[Credential]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[AnswerT]):
-    """A read: the call, what its answer is remembered under, and what it is made into."""
+    """A read: the call, what its answer is remembered under, and what a response is made into.
+
+    `outcome` gives an error instead of raising it: who raises has to hold the response no more, since it is plaintext,
+    and a log may show what is in the frames of an error.
+    """
 
     method: str
     request: Any
     key: Key
-    answer: Callable[[Any], AnswerT]
+    outcome: Callable[[Any], AnswerT | TenantVaultError]
+
+    def answer(self, response: Any) -> AnswerT:
+        """What a response is made into; raises the error that it is. Who asks should not hold the response either."""
+        outcome = self.outcome(response)
+        del response
+        return handed_out(outcome)
 
 
 def get_read(
@@ -112,14 +125,13 @@ def failure_report(org_id: str, provider: Provider, version: int) -> access.Repo
 
 def opened(
     message: pb.ActiveCredential, provider: "pb.Provider.ValueType", org_id: str | None = None
-) -> ActiveCredential[Credential]:
+) -> ActiveCredential[Credential] | InternalError:
     """The credential in an answer about a provider, and an org where one was named.
 
-    Raises:
-        InternalError: the answer is about another, or not one that this version understands.
+    It is an InternalError where the answer is about another, or not one that this version understands.
     """
     if message.provider != provider or org_id not in {None, message.org_id}:
-        raise InternalError(
+        return InternalError(
             "The vault answered for another org or provider. Nothing was handed out: tell the operator."
         )
     try:
@@ -128,10 +140,17 @@ def opened(
         # A time may be none, or beyond what a datetime can be.
         active = None
     if active is None or not _is_of_its_provider(active):
-        raise InternalError(
+        return InternalError(
             "The vault's answer holds a credential that this version does not know: update tenantvault."
         )
     return active
+
+
+def handed_out(outcome: AnswerT | TenantVaultError) -> AnswerT:
+    """The answer itself; raises the error that it is, which may be others' too."""
+    if isinstance(outcome, TenantVaultError):
+        raise copied(outcome)
+    return outcome
 
 
 def resolved(message: directory.ResolveOrgResponse) -> ResolvedOrg:
@@ -142,11 +161,11 @@ def resolved(message: directory.ResolveOrgResponse) -> ResolvedOrg:
 def seconds(deadline: float) -> float:
     """The deadline itself; InvalidRequest when it is none."""
     try:
-        if 0 < deadline < math.inf:
+        if 0 < deadline <= LONGEST_DEADLINE:
             return deadline
     except TypeError:
         pass
-    raise bad("deadline", "Give seconds, more than zero.")
+    raise bad("deadline", f"Give seconds, more than zero and at most {LONGEST_DEADLINE}.")
 
 
 def staleness(max_staleness: float | None) -> Duration | None:

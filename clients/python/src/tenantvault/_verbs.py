@@ -68,8 +68,8 @@ class Verbs:
         self, org_id: str, provider: Provider, *, include_previous: bool = False
     ) -> ActiveCredential[Credential] | None:
         """What `get` would give from memory; None when it would have to ask. It makes no call."""
-        hit: ActiveCredential[Credential] | None = self._calls.hit((org_id, provider, include_previous))
-        return hit
+        found: ActiveCredential[Credential] | None = self._calls.remembered((org_id, provider, include_previous))
+        return found
 
     def vapi(
         self,

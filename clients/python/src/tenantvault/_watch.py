@@ -8,7 +8,8 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 import grpc
@@ -46,7 +47,7 @@ class Watching:
         self._cache = cache
         self._chance = chance
         self._failures = 0
-        self._beaten = self._warned = False
+        self._beaten = self._warned = self._told = False
         self.wanted = wanted
 
     def request(self) -> access.WatchChangesRequest:
@@ -91,6 +92,15 @@ class Watching:
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         return limit * max(self._chance(), 0.1)
 
+    def failed(self, error: Exception) -> None:
+        """Say once that a watch failed by no status: its class and its place, since its text could hold anything."""
+        if not self._told:
+            self._told = True
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind = type(error).__qualname__
+            text = "the watch failed (%s, %s:%d): nothing is kept in memory until it goes on"
+            _log.warning(text, kind, place.filename, place.lineno)
+
 
 class AsyncMethod(Protocol):
     """WatchChanges of an asyncio stub."""
@@ -115,16 +125,19 @@ async def watch(method: AsyncMethod, watching: Watching) -> None:
     A vault that stands still is noticed by the connection's keep-alive, and by the lease before that.
     """
     while watching.wanted():
-        code = None
-        call = method(watching.request(), timeout=LONGEST, wait_for_ready=True)
+        call = code = None
         try:
+            call = method(watching.request(), timeout=LONGEST, wait_for_ready=True)
             async for word in call:
                 if not watching.heard(word):
                     break
         except grpc.aio.AioRpcError as error:
             code = error.code()
+        except Exception as error:  # noqa: BLE001 - whatever it is, without a watch nothing would be remembered again
+            watching.failed(error)
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
             pause = watching.ended(code)
         await asyncio.sleep(pause)
 
@@ -157,35 +170,53 @@ class WatchThread:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="tenantvault-watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    def start(self) -> bool:
+        """Begin, unless it began before; False, said once, when no thread can be started now."""
+        if self._thread.ident is None:
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._watching.failed(error)
+                return False
+        return True
 
     def stop(self) -> None:
         """End; it returns when the thread has ended."""
         with self._lock:
             self._over.set()
-            if self._call is not None:
-                self._call.cancel()
-        self._thread.join()
+            self._end()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while self._watching.wanted():
-            code = None
-            request = self._watching.request()
-            with self._lock:
-                if self._over.is_set():
-                    return
-                call = self._call = self._method(request, timeout=LONGEST, wait_for_ready=True)
-            try:
-                for word in call:
-                    if not self._watching.heard(word):
-                        break
-            except grpc.RpcError as error:
-                # Every call's error is a call too.
-                code = error.code()
-            finally:
-                call.cancel()
-                pause = self._watching.ended(code)
-            if self._over.wait(pause):
+            if self._over.wait(self._watched()):
                 return
+
+    def _watched(self) -> float:
+        """Watch once; the seconds until the next time."""
+        code = None
+        try:
+            for word in self._begun():
+                if not self._watching.heard(word):
+                    break
+        except grpc.RpcError as error:
+            # Every call's error is a call too.
+            code = error.code()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._watching.failed(error)
+        finally:
+            self._end()
+        return self._watching.ended(code)
+
+    def _begun(self) -> Iterable[access.WatchChangesResponse]:
+        request = self._watching.request()
+        with self._lock:
+            if self._over.is_set():
+                return ()
+            self._call = self._method(request, timeout=LONGEST, wait_for_ready=True)
+            return self._call
+
+    def _end(self) -> None:
+        if self._call is not None:
+            self._call.cancel()

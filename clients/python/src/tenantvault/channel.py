@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import grpc
 import grpc.aio
 
+from tenantvault._channels import AsyncChannel, BlockingChannel
 from tenantvault._methods import READS
 from tenantvault._status import FailedCall, from_status
 from tenantvault.errors import TenantVaultError
@@ -50,17 +52,22 @@ def open_channel(
 
     Channels of one process to one target share a connection, but for one that has its `own_connection`. With `retries`,
     a read that the server was unavailable for is made again, within its deadline and a budget.
+
+    When the files were replaced, calls go over a new connection; streams end, and are to be begun anew.
+
+    Raises:
+        OSError: the files cannot be used.
     """
     options = channel_options(own_connection=own_connection, retries=retries)
-    return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)
+    return AsyncChannel(target, tls, partial(grpc.aio.secure_channel, target, options=options))
 
 
 def open_blocking_channel(
     target: str, tls: TlsFiles, *, own_connection: bool = False, retries: bool = False
 ) -> grpc.Channel:
-    """The same for threads."""
+    """The same for threads. A stream that is ended for a new connection is CANCELLED."""
     options = channel_options(own_connection=own_connection, retries=retries)
-    return grpc.secure_channel(target, tls.channel_credentials(), options=options)
+    return BlockingChannel(target, tls, partial(grpc.secure_channel, target, options=options))
 
 
 def channel_options(*, own_connection: bool, retries: bool) -> tuple[tuple[str, int | str], ...]:

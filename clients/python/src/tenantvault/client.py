@@ -76,13 +76,13 @@ class Client(Verbs):
         channels: int = 1,
         telemetry: Telemetry | None = None,
     ) -> Self:
-        """A client of the vault at `host:port`; OSError when a file of `tls` cannot be read.
+        """A client of the vault at `host:port`; OSError when the files of `tls` cannot be read or used.
 
         Args:
             target: where the vault is.
             tls: what mutual TLS needs.
             provider_target: where the provider service is, which gets a new access token for `google_calendar`.
-            deadline: seconds that a call may take.
+            deadline: seconds that a call may take, at most 119.
             cache: how much is remembered, and for how long; None for nothing.
             retries: make a read that the vault was unavailable for again, within its deadline and a budget.
             hedge_after: seconds without an answer after which a read is asked a second time over another connection,
@@ -121,6 +121,7 @@ class Client(Verbs):
 
         Raises:
             ValueError: variables are missing, or name files that cannot be read; the sentence names them all.
+            OSError: the files cannot be used.
         """
         settings = Settings.from_env(environ)
         return cls.connect(

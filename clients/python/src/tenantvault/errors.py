@@ -52,7 +52,7 @@ from typing import ClassVar, Final
 
 
 class TenantVaultError(Exception):
-    """The root. `fields` maps a field's name to what is wrong with it; `retry_after` is in seconds."""
+    """The root. `retry_after` is in seconds. Every error can be pickled and copied, as pools of processes do."""
 
     reason: ClassVar[str]
     code: ClassVar[str]
@@ -63,13 +63,19 @@ class TenantVaultError(Exception):
         self, message: str = "", *, fields: Mapping[str, str] | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message or self.sentence)
-        self.fields: Mapping[str, str] = MappingProxyType(dict(fields or {}))
+        self._fields = dict(fields or {})
         self.retry_after = retry_after
 
     @property
     def message(self) -> str:
         """The sentence for people."""
         return str(self.args[0])
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """What is wrong with which field, by its name."""
+        # Made anew each time: a view like this one cannot be pickled.
+        return MappingProxyType(self._fields)
 
 
 class InvalidRequest(TenantVaultError):

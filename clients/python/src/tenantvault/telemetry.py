@@ -13,15 +13,20 @@ nor for whom: an org's id is only there with `org_ids`. A read from memory makes
 - `tenantvault.client.remembered`: the answers that are in memory.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final
 
 from opentelemetry import metrics, propagate, trace
 
 from tenantvault._cache_settings import CacheStatistics
+from tenantvault._forks import tell_in_children
 
 _NAME: Final = "tenantvault"
+# Two for each that comes: then there are never many more of those that are gone than of those that are there.
+_LOOKED_AT: Final = 2
 _OUTCOMES: Final = ("hits", "misses", "joined", "stale")
 
 
@@ -45,6 +50,8 @@ class OpenTelemetry:
         self._org_ids = org_ids
         self._latest: dict[Callable[[], CacheStatistics | None], CacheStatistics] = {}
         self._gone: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        tell_in_children(self)
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         meter.create_observable_counter("tenantvault.client.reads", [self._reads], "{read}", "How reads were answered.")
         meter.create_observable_gauge(
@@ -67,26 +74,38 @@ class OpenTelemetry:
 
     def observe(self, statistics: Callable[[], CacheStatistics | None]) -> None:
         """Count a client's memory too, until that is None."""
-        self._latest[statistics] = CacheStatistics()
+        with self._lock:
+            self._look(_LOOKED_AT)
+            self._latest[statistics] = CacheStatistics()
+
+    def forked(self) -> None:
+        """This process is a child of the one that made it: who holds the lock is in the parent."""
+        self._lock = threading.Lock()
 
     def _reads(self, _: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        self._look()
+        latest = self._all()
         for outcome in _OUTCOMES:
-            number = self._gone[outcome] + sum(getattr(each, outcome) for each in self._latest.values())
+            number = self._gone[outcome] + sum(getattr(each, outcome) for each in latest)
             yield metrics.Observation(number, {"outcome": outcome})
 
     def _remembered(self, _: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        self._look()
-        yield metrics.Observation(sum(each.entries for each in self._latest.values()))
+        yield metrics.Observation(sum(each.entries for each in self._all()))
 
-    def _look(self) -> None:
-        for statistics in list(self._latest):
-            if (counts := statistics()) is not None:
-                self._latest[statistics] = counts
-                continue
-            # What a client has read stays read when there is no client any more.
+    def _all(self) -> list[CacheStatistics]:
+        with self._lock:
+            self._look(len(self._latest))
+            return list(self._latest.values())
+
+    def _look(self, most: int) -> None:
+        """Look at those that were not looked at for the longest."""
+        for statistics in list(islice(self._latest, most)):
+            counts = statistics()
             last = self._latest.pop(statistics)
-            self._gone.update({outcome: getattr(last, outcome) for outcome in _OUTCOMES})
+            if counts is not None:
+                self._latest[statistics] = counts
+            else:
+                # What a client has read stays read when there is no client any more.
+                self._gone.update({outcome: getattr(last, outcome) for outcome in _OUTCOMES})
 
 
 class ClientSpan:

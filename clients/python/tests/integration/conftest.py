@@ -93,8 +93,9 @@ class Listener:
     def target(self) -> str:
         return f"localhost:{self.port}"
 
-    async def start(self) -> None:
-        """Listen: on a free port, and on the same one again after a stop."""
+    async def start(self, tls: TlsFiles | None = None) -> None:
+        """Listen: on a free port, and on the same one again after a stop, perhaps with other files."""
+        self._tls = tls or self._tls
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self._add(server)
         credentials = grpc.ssl_server_credentials(

@@ -126,7 +126,7 @@ async def test_a_service_that_may_not_watch_reads_as_without_a_memory(client: An
 async def test_a_vault_that_is_away_costs_no_deadline_where_something_may_be_given_instead(
     connect: Any, vault: Any, orgs: Orgs
 ) -> None:
-    client = connect(cache=CacheSettings(max_stale=600), retries=False, deadline=600)
+    client = connect(cache=CacheSettings(max_stale=600), retries=False, deadline=119)
     vault.beats = True
     await until_remembered(client, vault)
     await vault.stop()

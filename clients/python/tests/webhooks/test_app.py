@@ -410,6 +410,22 @@ async def test_what_is_remembered_and_old_rejects_nothing(
     assert (await send(hooks, "/vapi/acme", headers=sample.headers, chunks=[sample.body])).status == 401
 
 
+async def test_what_was_nobodys_is_asked_about_again_so_that_it_is_refused_once_it_is_anothers(
+    hooks: Webhooks, send: Send, acme: MemoryVault, taken: Taken
+) -> None:
+    acme.memory["acme", Provider.VAPI] = acme.put("acme", Provider.VAPI, credentials("acme")[Provider.VAPI])
+    sample = vapi({**STATUS, "assistant": {"id": "asst-new"}})
+    statuses = []
+    for owner in ("", "globex"):
+        acme.asked.clear()
+        if owner:
+            acme.owners[ResourceKind.VAPI_ASSISTANT, "asst-new"] = owner
+        statuses.append((await send(hooks, "/vapi/acme", headers=sample.headers, chunks=[sample.body])).status)
+        assert acme.asked[0] == "resolve_org"
+
+    assert statuses == [200, 401]
+
+
 ACCOUNTS = [("AccountSid", f"AC{number:032x}") for number in range(999)]
 
 

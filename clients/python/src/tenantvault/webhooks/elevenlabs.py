@@ -11,7 +11,7 @@ from typing import Any, Final
 from tenantvault.credentials import ElevenLabsCredential, Provider
 from tenantvault.webhooks.content import fingerprint, json_object, text_at
 from tenantvault.webhooks.event import Event
-from tenantvault.webhooks.proof import check_clock, judge, mac, same, secret_bytes, slots, whole_number
+from tenantvault.webhooks.proof import Key, any_same, check_clock, judge, mac, secret_key, slots, whole_number
 from tenantvault.webhooks.request import Request
 
 PAST: Final = 1800.0
@@ -21,7 +21,7 @@ FUTURE: Final = 300.0
 
 _TIME: Final = b"t="
 _SIGNATURE: Final = b"v0="
-_STAND_IN: Final = bytes(32)
+_STAND_IN: Final = Key(bytes(32))
 
 
 def verify(request: Request, credentials: Sequence[ElevenLabsCredential], *, now: float) -> Event:
@@ -35,7 +35,7 @@ def verify(request: Request, credentials: Sequence[ElevenLabsCredential], *, now
     Raises:
         WebhookRejected: it is not.
     """
-    keys = [secret_bytes(credential.webhook_secret) for credential in credentials]
+    keys = [secret_key(credential.webhook_secret) for credential in credentials]
     header = request.header(b"elevenlabs-signature") or b""
     parts = [part.strip() for part in header.split(b",")]
     times = [part.removeprefix(_TIME) for part in parts if part.startswith(_TIME)]
@@ -43,12 +43,11 @@ def verify(request: Request, credentials: Sequence[ElevenLabsCredential], *, now
     # Of two times nobody could say which one was meant.
     timestamp = times[0] if len(times) == 1 else None
     signed = (timestamp or b"", b".", request.body)
-    matches = []
-    for key, real in slots(keys, _STAND_IN):
-        expected = mac(key, "sha256", *signed).hex().encode()
-        found = [same(signature, expected) for signature in presented or [b""]]
-        matches.append(any(found) and real)
-    judge(keys, matches, presented=bool(timestamp and presented))
+    matches = [
+        any_same(presented or [b""], [mac(key, *signed).hex().encode()]) and real
+        for key, real in slots(keys, _STAND_IN)
+    ]
+    judge([key is not None for key in keys], matches, presented=bool(timestamp and presented))
     check_clock(whole_number(timestamp), now, past=PAST, future=FUTURE)
     payload = json_object(request.body)
     return Event(

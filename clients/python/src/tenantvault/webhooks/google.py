@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantvault.credentials import GoogleCalendarCredential, Provider
 from tenantvault.webhooks.event import Event
-from tenantvault.webhooks.proof import judge, same, secret_bytes, slots, whole_number
+from tenantvault.webhooks.proof import Key, judge, same, secret_key, slots, whole_number
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 
@@ -19,7 +19,7 @@ SYNC: Final = "sync"
 """The type of the message that only says that a channel is open."""
 
 _LONGEST_ID: Final = 64
-_STAND_IN: Final = bytes(32)
+_STAND_IN: Final = Key(bytes(32))
 
 
 def verify(request: Request, credentials: Sequence[GoogleCalendarCredential], *, now: float) -> Event:  # noqa: ARG001 - it bears no time
@@ -36,10 +36,9 @@ def verify(request: Request, credentials: Sequence[GoogleCalendarCredential], *,
     Raises:
         WebhookRejected: it does not.
     """
-    keys = [secret_bytes(credential.channel_token) for credential in credentials]
-    token = request.header(b"x-goog-channel-token")
-    matches = [same(token or b"", key) and real for key, real in slots(keys, _STAND_IN)]
-    judge(keys, matches, presented=bool(token))
+    keys = [secret_key(credential.channel_token) for credential in credentials]
+    matches = [same(_token(request), key.secret) and real for key, real in slots(keys, _STAND_IN)]
+    judge([key is not None for key in keys], matches, presented=bool(_token(request)))
     channel, state = _text(request, b"x-goog-channel-id"), _text(request, b"x-goog-resource-state")
     number = whole_number(request.header(b"x-goog-message-number"))
     if not 0 < len(channel) <= _LONGEST_ID or not state:
@@ -53,6 +52,10 @@ def verify(request: Request, credentials: Sequence[GoogleCalendarCredential], *,
         "expiration": _text(request, b"x-goog-channel-expiration"),
     }
     return Event(provider=Provider.GOOGLE_CALENDAR, event_id=f"{channel}:{number}", type=state, payload=payload)
+
+
+def _token(request: Request) -> bytes:
+    return request.header(b"x-goog-channel-token") or b""
 
 
 def _text(request: Request, name: bytes) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tenantvault.secret import Secret
@@ -17,10 +18,25 @@ _SLOTS: Final = 2
 _WHOLE_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 
 
-def mac(key: bytes, algorithm: str, *parts: bytes) -> bytes:
-    """The HMAC (RFC 2104) by `sha1`, `sha256` or `sha512` of the parts, one after the other."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a webhook proves itself by. It shows no secret: a log may show what is in the frames of an error.
+
+    So no function that raises has a secret, or a signature that would be the right one, in a variable of its own.
+
+    Args:
+        secret: the key itself.
+        algorithm: `sha1`, `sha256` or `sha512`.
+    """
+
+    secret: bytes = field(repr=False)
+    algorithm: str = "sha256"
+
+
+def mac(key: Key, *parts: bytes) -> bytes:
+    """The HMAC (RFC 2104) of the parts, one after the other."""
     # A body may be large: it is not copied to stand beside what else is signed.
-    keyed = hmac.new(key, None, algorithm)
+    keyed = hmac.new(key.secret, None, key.algorithm)
     for part in parts:
         keyed.update(part)
     return keyed.digest()
@@ -31,9 +47,16 @@ def same(presented: bytes, expected: bytes) -> bool:
     return hmac.compare_digest(hashlib.sha256(presented).digest(), hashlib.sha256(expected).digest())
 
 
-def secret_bytes(secret: Secret) -> bytes | None:
+def any_same(presented: Sequence[bytes], expected: Sequence[bytes]) -> bool:
+    """Whether one of the presented is one of the expected; each is compared with each, whatever comes of it."""
+    found = [same(one, other) for one in presented for other in expected]
+    return any(found)
+
+
+def secret_key(secret: Secret) -> Key | None:
     """A secret as a key; None when it is empty."""
-    return secret.reveal().encode("utf-8", "surrogatepass") or None
+    encoded = secret.reveal().encode("utf-8", "surrogatepass")
+    return Key(encoded) if encoded else None
 
 
 def slots(keys: Sequence[KeyT | None], stand_in: KeyT) -> tuple[tuple[KeyT, bool], ...]:
@@ -45,11 +68,11 @@ def slots(keys: Sequence[KeyT | None], stand_in: KeyT) -> tuple[tuple[KeyT, bool
     return filled + ((stand_in, False),) * (_SLOTS - len(filled))
 
 
-def judge(keys: Sequence[object | None], matches: Sequence[bool], *, presented: bool) -> None:
+def judge(usable: Sequence[bool], matches: Sequence[bool], *, presented: bool) -> None:
     """Accept when there is a match.
 
     Args:
-        keys: what `slots` was given.
+        usable: for each credential, whether it has a key.
         matches: for each slot, whether the proof is by its key, and the key a real one.
         presented: whether the request holds a proof at all.
 
@@ -58,9 +81,9 @@ def judge(keys: Sequence[object | None], matches: Sequence[bool], *, presented: 
     """
     if any(matches):
         return
-    if not keys:
+    if not usable:
         raise WebhookRejected(Cause.UNKNOWN_ORG)
-    if keys[0] is None:
+    if not usable[0]:
         raise WebhookRejected(Cause.NOT_CONFIGURED)
     raise WebhookRejected(Cause.BAD_SIGNATURE if presented else Cause.NO_SIGNATURE)
 

@@ -16,7 +16,7 @@ from tenantvault.credentials import Provider, ResendCredential
 from tenantvault.secret import Secret
 from tenantvault.webhooks.content import json_object, text_at
 from tenantvault.webhooks.event import Event
-from tenantvault.webhooks.proof import check_clock, judge, mac, same, slots, whole_number
+from tenantvault.webhooks.proof import Key, any_same, check_clock, judge, mac, slots, whole_number
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 
@@ -26,7 +26,7 @@ TOLERANCE: Final = 300.0
 _PREFIX: Final = "whsec_"
 _VERSION: Final = b"v1,"
 _LONGEST_ID: Final = 256
-_STAND_IN: Final = bytes(24)
+_STAND_IN: Final = Key(bytes(24))
 
 
 def verify(request: Request, credentials: Sequence[ResendCredential], *, now: float) -> Event:
@@ -46,24 +46,24 @@ def verify(request: Request, credentials: Sequence[ResendCredential], *, now: fl
     header = request.header(b"svix-signature") or b""
     presented = [part.removeprefix(_VERSION) for part in header.split(b" ") if part.startswith(_VERSION)]
     signed = (event_id or b"", b".", timestamp or b"", b".", request.body)
-    matches = []
-    for key, real in slots(keys, _STAND_IN):
-        expected = base64.b64encode(mac(key, "sha256", *signed))
-        found = [same(signature, expected) for signature in presented or [b""]]
-        matches.append(any(found) and real)
-    judge(keys, matches, presented=bool(event_id and timestamp and presented))
+    matches = [
+        any_same(presented or [b""], [base64.b64encode(mac(key, *signed))]) and real
+        for key, real in slots(keys, _STAND_IN)
+    ]
+    judge([key is not None for key in keys], matches, presented=bool(event_id and timestamp and presented))
     check_clock(whole_number(timestamp), now, past=TOLERANCE, future=TOLERANCE)
     payload = json_object(request.body)
     return Event(provider=Provider.RESEND, event_id=_id(event_id), type=text_at(payload, "type"), payload=payload)
 
 
-def _key(secret: Secret) -> bytes | None:
+def _key(secret: Secret) -> Key | None:
     text = secret.reveal().removeprefix(_PREFIX)
     try:
         # The vendor's own libraries take it without its padding too.
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True) or None
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
+    return Key(decoded) if decoded else None
 
 
 def _id(event_id: bytes | None) -> str:

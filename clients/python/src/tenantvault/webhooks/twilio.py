@@ -17,7 +17,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -26,7 +26,7 @@ from tenantvault.credentials import Provider, ResourceKind, TwilioCredential
 from tenantvault.webhooks.content import fingerprint, json_value, text_at
 from tenantvault.webhooks.event import Event
 from tenantvault.webhooks.name import Name
-from tenantvault.webhooks.proof import judge, mac, same, secret_bytes, slots
+from tenantvault.webhooks.proof import Key, any_same, judge, mac, same, secret_key, slots
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 
@@ -37,6 +37,7 @@ _MOST_FIELDS: Final = 1000
 _ACCOUNT: Final = "AccountSid"
 _WHATSAPP: Final = "whatsapp:"
 _ENDED: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+_STAND_IN: Final = Key(bytes(32), "sha1")
 _PORTS: Final = MappingProxyType({"http": "80", "https": "443"})
 _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?].*)?",
@@ -44,12 +45,6 @@ _URL: Final = re.compile(
 )
 
 Form = dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    secret: bytes = field(repr=False)
-    algorithm: str
 
 
 def verify(request: Request, credentials: Sequence[TwilioCredential], *, now: float) -> Event:  # noqa: ARG001 - it bears no time
@@ -69,12 +64,11 @@ def verify(request: Request, credentials: Sequence[TwilioCredential], *, now: fl
     # The vendor's senders differ in whether they sign the port, and its own library tries both.
     texts = [(url + parameters).encode() for url in _spellings(request.url)]
     presented = request.header(b"x-twilio-signature")
-    matches = []
-    for key, real in slots(keys, _Key(bytes(32), "sha1")):
-        expected = [base64.b64encode(mac(key.secret, key.algorithm, text)) for text in texts]
-        found = [same(presented or b"", signature) for signature in expected]
-        matches.append(any(found) and real)
-    judge(keys, matches, presented=bool(presented))
+    matches = [
+        any_same([presented or b""], [base64.b64encode(mac(key, text)) for text in texts]) and real
+        for key, real in slots(keys, _STAND_IN)
+    ]
+    judge([key is not None for key in keys], matches, presented=bool(presented))
     if request.method != "GET":
         _check_body(request, signed=form is not None)
     # The port is not the sender's to choose, so that the text without one stands for both.
@@ -108,13 +102,13 @@ def _only(form: Form, name: str) -> str:
     return values[0] if len(values) == 1 else ""
 
 
-def _key(credential: TwilioCredential) -> _Key | None:
-    shared = secret_bytes(credential.webhook_shared_key)
+def _key(credential: TwilioCredential) -> Key | None:
+    shared = secret_key(credential.webhook_shared_key)
     if shared:
         algorithm = _ALGORITHMS.get(credential.webhook_algorithm)
-        return _Key(shared, algorithm) if algorithm else None
-    token = secret_bytes(credential.auth_token)
-    return _Key(token, "sha1") if token else None
+        return replace(shared, algorithm=algorithm) if algorithm else None
+    token = secret_key(credential.auth_token)
+    return replace(token, algorithm="sha1") if token else None
 
 
 def _form(request: Request) -> Form | None:

@@ -9,15 +9,15 @@ Vapi has no signature of its own: how its webhooks prove themselves is configure
   a credential of the type HMAC at Vapi. Whether its time is in seconds or milliseconds is told by its size.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tenantvault.credentials import Provider, ResourceKind, VapiCredential
 from tenantvault.webhooks.content import fingerprint, json_object, text_at
 from tenantvault.webhooks.event import Event
 from tenantvault.webhooks.name import Name
-from tenantvault.webhooks.proof import check_clock, judge, mac, same, secret_bytes, slots, whole_number
+from tenantvault.webhooks.proof import Key, check_clock, judge, mac, same, secret_key, slots, whole_number
 from tenantvault.webhooks.rejection import Cause, WebhookRejected
 from tenantvault.webhooks.request import Request
 
@@ -46,10 +46,11 @@ _MILLISECONDS_FROM: Final = 100_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
-    secret: bytes = field(repr=False)
-    scheme: str
-    algorithm: str
+class _Key(Key):
+    scheme: str = "header"
+
+
+_STAND_IN: Final = _Key(bytes(32))
 
 
 def verify(request: Request, credentials: Sequence[VapiCredential], *, now: float) -> Event:
@@ -64,19 +65,15 @@ def verify(request: Request, credentials: Sequence[VapiCredential], *, now: floa
         WebhookRejected: it does not.
     """
     keys = [_key(credential) for credential in credentials]
-    proofs = _proofs(request)
     timestamp = request.header(b"x-timestamp")
     signed = (timestamp or b"", b".", request.body)
     timed, matches = [], []
-    for key, real in slots(keys, _Key(bytes(32), "header", "sha256")):
-        # Whatever the scheme, so that the time it takes tells nobody which one an org has, or that it has one.
-        expected = mac(key.secret, key.algorithm, *signed).hex().encode()
-        by_mac = key.scheme.startswith(_HMAC)
-        match = same(proofs[_way(key.scheme)] or b"", expected if by_mac else key.secret) and real
+    for key, real in slots(keys, _STAND_IN):
+        match = same(_presented(request, key.scheme), _expected(key, signed)) and real
         matches.append(match)
-        timed.append(match and by_mac)
-    presented = any(proofs[_way(key.scheme)] for key in keys if key)
-    judge(keys, matches, presented=presented)
+        timed.append(match and key.scheme.startswith(_HMAC))
+    presented = any(_presented(request, key.scheme) for key in keys if key)
+    judge([key is not None for key in keys], matches, presented=presented)
     if any(timed):
         moment = whole_number(timestamp)
         signed_at = moment / 1000 if moment >= _MILLISECONDS_FROM else float(moment)
@@ -109,25 +106,28 @@ def names(request: Request) -> tuple[Name, ...]:
 
 
 def _key(credential: VapiCredential) -> _Key | None:
-    secret = secret_bytes(credential.webhook_secret)
+    key = secret_key(credential.webhook_secret)
     scheme = credential.webhook_scheme
     algorithm = scheme.removeprefix(_HMAC) if scheme.startswith(_HMAC) else "sha256"
     known = scheme in {"header", "bearer"} or scheme.startswith(_HMAC)
-    return _Key(secret, scheme, algorithm) if secret and known and algorithm in _ALGORITHMS else None
+    return _Key(key.secret, algorithm, scheme) if key and known and algorithm in _ALGORITHMS else None
 
 
-def _way(scheme: str) -> str:
-    return _HMAC if scheme.startswith(_HMAC) else scheme
+def _expected(key: _Key, signed: Iterable[bytes]) -> bytes:
+    # Whatever the scheme, so that the time it takes tells nobody which one an org has, or that it has one.
+    signature = mac(key, *signed).hex().encode()
+    return signature if key.scheme.startswith(_HMAC) else key.secret
 
 
-def _proofs(request: Request) -> dict[str, bytes | None]:
+def _presented(request: Request, scheme: str) -> bytes:
     authorization = request.header(b"authorization") or b""
     bearer = authorization[: len(_BEARER)].lower() == _BEARER
-    return {
+    ways = {
         "header": request.header(b"x-vapi-secret"),
         "bearer": authorization[len(_BEARER) :].strip(b" ") if bearer else None,
-        _HMAC: (request.header(b"x-signature") or b"").lower() or None,
+        _HMAC: (request.header(b"x-signature") or b"").lower(),
     }
+    return ways[_HMAC if scheme.startswith(_HMAC) else scheme] or b""
 
 
 def _id(payload: dict[str, Any], kind: str, body: bytes) -> str:

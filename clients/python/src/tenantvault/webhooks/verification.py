@@ -17,10 +17,12 @@ _log = logging.getLogger(__name__)
 async def verified(vault: Vault, sender: Sender[Any], org_id: str, request: Request, *, now: float) -> Event:
     """The event in a request, with its org: `org_id`, or where that is empty the one that the body names.
 
-    Given an `org_id`, what proves itself by a credential that is remembered costs the vault no question. Anything else
-    costs it one, whether the org is remembered, known or nobody's, and an org that nobody knows costs the same hashing
-    as a wrong signature. Without an `org_id` the vault is asked about up to three names, until one leads to an org: how
-    long that takes may tell which of them is known. What was rejected is in the log, with its cause.
+    Given an `org_id`, what proves itself by a credential that is remembered costs the vault no question, but one for
+    each name in it that is not the org's own: that a name is nobody's is never remembered, since it may be another
+    org's a moment later. What does not prove itself costs one question, whether the org is remembered, known or
+    nobody's, and an org that nobody knows costs the same hashing as a wrong signature. Without an `org_id` the vault is
+    asked about up to three names, until one leads to an org: how long that takes may tell which of them is known. What
+    was rejected is in the log, with its cause.
 
     Raises:
         WebhookRejected: it proves itself by no credential of the org, or names what belongs to another.
