@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Self
 
 _CHUNK = 64 * 1024
 
 
 class Relay:
-    """Passes bytes on to a port of this machine, and back. Where nobody listens, it closes what it has accepted."""
+    """Passes bytes on to a port or socket of this machine, and back. Where nobody listens, it closes what comes."""
 
     def __init__(self) -> None:
         self.port = 0
         self.accepted = self.cuts = 0
-        self._upstream = 0
+        self._upstream: int | Path = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._stranded: list[asyncio.Event] = []
@@ -37,9 +38,9 @@ class Relay:
                 await asyncio.sleep(0)
             await server.wait_closed()
 
-    def lead_to(self, port: int) -> None:
-        """Let the connections from now on go to that port, and cut the others."""
-        self._upstream = port
+    def lead_to(self, upstream: int | Path) -> None:
+        """Let the connections from now on go to that port or socket, and cut the others."""
+        self._upstream = upstream
         self.cut()
 
     def cut(self) -> None:
@@ -72,7 +73,7 @@ class Relay:
         flowing = self._flowing
         try:
             await flowing.wait()
-            there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
+            there, back = await self._reach()
             self._open.add(back)
             try:
                 await asyncio.gather(self._pass_on(reader, back, flowing), self._pass_on(there, writer, flowing))
@@ -85,6 +86,11 @@ class Relay:
         finally:
             self._open.discard(writer)
             writer.transport.abort()
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._upstream, Path):
+            return await asyncio.open_unix_connection(self._upstream)
+        return await asyncio.open_connection("127.0.0.1", self._upstream)
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
