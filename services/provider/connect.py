@@ -8,21 +8,30 @@
     provisioned
     registered   the vault knows what was made, and the version is readable: both at once
 
-Killed between any two of them, it leaves nothing that can be seen, and calling again finishes it: the same value is
-stored once, and what was made at the provider is found again.
+After that comes what changes something that others may own or use: by then it is this org's. Killed between any two
+steps, it leaves nothing half done that calling again does not finish: the same value is stored once, and what was made
+at the provider is found again.
 """
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 from services.provider.integration import Integration, Report, State
 from services.provider.lease import Leases
 from services.provider.provider import Checkpoint, Provider, Refused, Verdict, pass_by
 from services.provider.work import ScheduledWork, Timetable
-from tenantvault.credentials import Credential, Resource
+from tenantvault.credentials import ActiveCredential, Credential, Resource
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import InvalidRequest, ResourceConflict, VersionConflict
+from tenantvault.errors import (
+    CredentialNotFound,
+    CredentialUnreadable,
+    InvalidRequest,
+    ResourceConflict,
+    VersionConflict,
+)
 
 STEPS: Final = ("leased", "tested", "stored", "provisioned", "registered")
 """The steps of every provider."""
@@ -35,6 +44,9 @@ class Vault(Protocol):
 
     async def integration(self, org_id: str, provider: Name) -> Integration:
         """The integration as it is now; an empty one when there is none."""
+
+    async def credential(self, org_id: str, provider: Name) -> ActiveCredential[Credential]:
+        """The active version; CredentialNotFound when there is none."""
 
     async def newest_credential(self, org_id: str, provider: Name) -> Credential | None:
         """The newest version, active or not; None when there is none that can be read."""
@@ -113,25 +125,36 @@ class Connect:
             await done("stored")
             made = await provider.provision(org_id, credential, known=before.resources, checkpoint=done)
             await done("provisioned")
+            is_live = before.state in {State.CONNECTED, State.REFUSED}
+            replaced = await self._active(org_id, provider.name) if made.finish and is_live else None
+            warnings = verdict.warnings + made.warnings
+            register = partial(
+                self._vault.register,
+                org_id,
+                provider.name,
+                version=version,
+                resources=made.resources,
+                account=verdict.account,
+                lease_owner=owner,
+                on_behalf_of=on_behalf_of,
+            )
             try:
-                integration = await self._vault.register(
-                    org_id,
-                    provider.name,
-                    version=version,
-                    resources=made.resources,
-                    warnings=verdict.warnings + made.warnings,
-                    account=verdict.account,
-                    schedule=self._timetable.of(provider, credential, verdict),
-                    lease_owner=owner,
-                    on_behalf_of=on_behalf_of,
-                )
+                schedule = self._timetable.of(provider, credential, verdict)
+                integration = await register(warnings=warnings, schedule=schedule)
             except (ResourceConflict, VersionConflict):
                 # Nobody will ever use what was made for a connection that did not come about.
-                if before.state not in {State.CONNECTED, State.REFUSED}:
-                    await provider.release(org_id, credential, known=made.resources)
+                if not is_live:
+                    await provider.release(org_id, credential, known=before.resources)
                 raise
             await done("registered")
-        return Report(integration, verdict.warnings + made.warnings)
+            if made.finish and (left := await made.finish(replaced)):
+                _log.warning(
+                    "not everything was finished",
+                    extra={"org": org_id, "provider": provider.name.value, "left": len(left)},
+                )
+                warnings += left
+                integration = await register(warnings=warnings, schedule=None)
+        return Report(integration, warnings)
 
     async def test(self, credential: Credential) -> Verdict:
         """What the provider says of a credential; nothing is stored and nothing is made.
@@ -142,6 +165,11 @@ class Connect:
         """
         provider = self._provider(credential)
         return await provider.test(provider.normalise(credential))
+
+    async def _active(self, org_id: str, name: Name) -> Credential | None:
+        with suppress(CredentialNotFound, CredentialUnreadable):
+            return (await self._vault.credential(org_id, name)).credential
+        return None
 
     def _provider(self, credential: Credential) -> Provider[Any]:
         for provider in self._providers:

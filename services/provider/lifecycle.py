@@ -10,7 +10,7 @@ from services.provider.connect import Connect
 from services.provider.integration import Integration, Report, State
 from services.provider.lease import Leases
 from services.provider.provider import Accepted, Provider, Refused
-from tenantvault.credentials import ActiveCredential, Credential
+from tenantvault.credentials import ActiveCredential, Credential, Resource
 from tenantvault.credentials import Provider as Name
 from tenantvault.errors import (
     CredentialNotFound,
@@ -28,9 +28,13 @@ RELEASE_SECONDS: Final = 25.0
 PATIENCE: Final = 5.0
 """Seconds that a disconnect waits for other work on the same integration before it leaves things at the provider."""
 
+UNFINISHED_PATIENCE: Final = 20.0
+"""The same for a setup that has not ended: the one who was cut off holds the lease for a while."""
+
 _NOT_IN_TIME: Final = "The provider did not answer in time: look there for what was made for this connection."
 _BUSY: Final = "Other work on this connection was under way, so nothing was taken back at the provider: look there."
 _BEFORE: Final = "It was disconnected before: if that was cut off, look at the provider for what is left there."
+_UNMADE: Final = "Connected again, but not yet set up at the provider: reconnect once more."
 _UNREAD: Final = "The stored credential cannot be opened, so nothing was taken back at the provider: look there."
 _log = logging.getLogger(__name__)
 
@@ -40,6 +44,9 @@ class Vault(Protocol):
 
     async def credential(self, org_id: str, provider: Name) -> ActiveCredential[Credential]:
         """The active version; CredentialNotFound when there is none."""
+
+    async def newest_credential(self, org_id: str, provider: Name) -> Credential | None:
+        """The newest version, active or not; None when there is none that can be read."""
 
     async def integration(self, org_id: str, provider: Name) -> Integration:
         """The integration as it is now."""
@@ -60,8 +67,10 @@ class Vault(Protocol):
     async def disconnect(self, org_id: str, provider: Name, *, on_behalf_of: str) -> Integration:
         """Make the credential unreadable and keep it."""
 
-    async def reconnect(self, org_id: str, provider: Name, *, on_behalf_of: str) -> Integration:
-        """Make a disconnected credential readable again."""
+    async def reconnect(
+        self, org_id: str, provider: Name, *, warnings: tuple[str, ...], on_behalf_of: str
+    ) -> Integration:
+        """Make a disconnected credential readable again, with what is to be known until the provider has answered."""
 
 
 class Lifecycle:
@@ -94,36 +103,48 @@ class Lifecycle:
         """Make the credential unreadable at once, then take back at the provider what was made there.
 
         That is done under the lease and only while it stays disconnected: whoever connects again meanwhile keeps what
-        they made. What could not be taken back is reported; the disconnect stands all the same.
+        they made. What could not be taken back is reported; the disconnect stands all the same. A setup that has not
+        ended is given up in the same way.
         """
         provider = self._provider(name)
-        active: ActiveCredential[Credential] | None = None
-        unreleased: tuple[str, ...] = ()
+        credential: Credential | None = None
+        known: tuple[Resource, ...] = ()
+        patience = PATIENCE
+        unreleased: tuple[str, ...] = (_BEFORE,)  # or never connected: the vault says which
         try:
             active = await self._vault.credential(org_id, name)
+            credential, known = active.credential, active.resources
         except CredentialNotFound:
-            unreleased = (_BEFORE,)  # or never connected: the vault says which
+            credential = await self._vault.newest_credential(org_id, name)
+            patience = UNFINISHED_PATIENCE
         except CredentialUnreadable:
             unreleased = (_UNREAD,)
         integration = await self._vault.disconnect(org_id, name, on_behalf_of=on_behalf_of)
-        if active is not None:
-            unreleased = await self._release(provider, active)
+        if credential is not None:
+            unreleased = await self._release(provider, org_id, credential, known, patience)
         if unreleased:
             _log.warning(
                 "not everything was released", extra={"org": org_id, "provider": name.value, "left": len(unreleased)}
             )
         return Report(integration, unreleased=unreleased)
 
-    async def _release(self, provider: Provider[Any], active: ActiveCredential[Credential]) -> tuple[str, ...]:
+    async def _release(
+        self,
+        provider: Provider[Any],
+        org_id: str,
+        credential: Credential,
+        known: tuple[Resource, ...],
+        patience: float,
+    ) -> tuple[str, ...]:
         try:
             async with (
                 asyncio.timeout(RELEASE_SECONDS),
-                self._leases.hold(active.org_id, provider.name, patience=PATIENCE),
+                self._leases.hold(org_id, provider.name, patience=patience),
             ):
-                now = await self._vault.integration(active.org_id, provider.name)
+                now = await self._vault.integration(org_id, provider.name)
                 if now.state is not State.DISCONNECTED:
                     return ()
-                return await provider.release(active.org_id, active.credential, known=active.resources)
+                return await provider.release(org_id, credential, known=known)
         except TimeoutError:
             return (_NOT_IN_TIME,)
         except (LeaseHeld, Unavailable):
@@ -132,14 +153,15 @@ class Lifecycle:
     async def reconnect(self, org_id: str, name: Name, *, on_behalf_of: str = "", patience: float = 60.0) -> Report:
         """Make a disconnected credential readable again, test it, and make again what the disconnect took back.
 
-        A provider that is down does not prevent it, and a credential that it refuses by now is shown as refused.
+        A provider that is down does not prevent it, and a credential that it refuses by now is shown as refused. Until
+        what was taken back is made again, a warning says so.
 
         Raises:
             CredentialNotFound: there is none.
             LeaseHeld: others work on the same integration.
         """
         self._provider(name)
-        integration = await self._vault.reconnect(org_id, name, on_behalf_of=on_behalf_of)
+        integration = await self._vault.reconnect(org_id, name, warnings=(_UNMADE,), on_behalf_of=on_behalf_of)
         active = await self._vault.credential(org_id, name)
         try:
             return await self._connect(org_id, active.credential, on_behalf_of=on_behalf_of, patience=patience)
@@ -148,9 +170,7 @@ class Lifecycle:
             return await self._record(org_id, name, active.version, refusal, on_behalf_of)
         except ProviderUnreachable as error:
             _log.info("reconnected without an answer of the provider", extra={"reason": error.reason})
-            return Report(
-                integration, ("Connected again, but the provider did not answer: reconnect once more later.",)
-            )
+            return Report(integration, (_UNMADE,))
 
     async def _record(
         self, org_id: str, name: Name, version: int, verdict: Accepted | Refused, on_behalf_of: str

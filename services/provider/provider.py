@@ -6,7 +6,7 @@ provider did not answer" for "the provider said no".
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -60,12 +60,24 @@ class Refused:
         return self.kind(self.sentence, fields={self.field: self.sentence} if self.field else None)
 
 
+Finish: TypeAlias = Callable[[Credential | None], Awaitable[tuple[str, ...]]]
+"""The rest of a provisioning; returns what could not be done, a sentence each. Given is the credential of before.
+
+It raises nothing, and repeating it is harmless.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """What an org has at the provider, and what the customer should know about it."""
+    """What an org has at the provider, and what the customer should know about it.
+
+    `finish` is what may be done only once the vault has it on record: it changes what others may own, or what works
+    with the credential of before.
+    """
 
     resources: tuple[Resource, ...]
     warnings: tuple[str, ...] = ()
+    finish: Finish | None = field(default=None, compare=False)
 
 
 class MayComeAbout(ProviderUnavailable):
@@ -142,7 +154,7 @@ class Provider(Protocol[CredentialT]):
         """Make what the org needs at the provider, or find it when it is there already; returns all of it.
 
         Repeating it makes nothing twice, as long as one worker at a time does it for an org. `known` is what the vault
-        has on record.
+        has on record. What works now goes on working: the vault may yet refuse what is returned.
 
         Raises:
             ProviderRefused: the provider will not have it.
@@ -159,6 +171,7 @@ class Provider(Protocol[CredentialT]):
     async def release(self, org_id: str, credential: CredentialT, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
         """Take back at the provider what was made there; returns what could not be, a sentence each.
 
+        `known` is what the vault has on record: what is not the org's alone is left as it is, unless it is there.
         It raises nothing: a disconnect does not wait for a provider. Repeating it is harmless.
         """
 

@@ -2,19 +2,30 @@
 
 Whoever wants a token that lasts looks first, takes the lease, looks again, and only then asks the provider. The new
 token is written into the active version under the same lease, so that neither an older refresh nor one of a connection
-that was replaced meanwhile can undo a newer one. Killed anywhere, it leaves the refresh token as it was.
+that was replaced meanwhile can undo a newer one. Killed anywhere, it leaves the refresh token as it was. A provider
+that gives no answer is asked once too: those who waited are told the same, and so is who comes in the next moment.
 """
 
+import copy
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
 
 from services.provider.integration import Integration
 from services.provider.lease import Leases
 from services.provider.provider import Checkpoint, Consent, Provider, Refused, pass_by
 from tenantvault.credentials import ActiveCredential, Credential
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import InvalidRequest, ReauthRequired
+from tenantvault.errors import InvalidRequest, ProviderUnreachable, ReauthRequired
+
+SHORTEST_PAUSE: Final = 2.0
+LONGEST_PAUSE: Final = 300.0
+"""Seconds for which a provider that gave no answer is not asked again for the same version, whatever it asks for."""
+
+MOST_FAILURES: Final = 1000
+"""So many are remembered, the newest."""
+
+_Key = tuple[str, Name, int]
 
 
 class Vault(Protocol):
@@ -62,6 +73,7 @@ class Refresh:
         self._leases = leases
         self._now = now
         self._checkpoint = checkpoint
+        self._failures: dict[_Key, tuple[ProviderUnreachable, datetime]] = {}
 
     async def __call__(
         self,
@@ -88,16 +100,23 @@ class Refresh:
         active = await self._vault.credential(org_id, name)
         if self._lasts(consent, active, min_life):
             return consent.expires_at(active.credential)
+        self._demand_no_failure((org_id, name, active.version))
         async with self._leases.hold(org_id, name, patience=patience) as owner:
             await self._checkpoint("leased")
             active = await self._vault.credential(org_id, name)
             if self._lasts(consent, active, min_life):
                 return consent.expires_at(active.credential)
+            key = (org_id, name, active.version)
+            self._demand_no_failure(key)
             if not insist:
                 known = await self._vault.integration(org_id, name)
                 if known.verification_reason == ReauthRequired.reason and known.version == active.version:
                     raise ReauthRequired(known.verification_error)
-            renewed = await consent.refresh(active.credential)
+            try:
+                renewed = await consent.refresh(active.credential)
+            except ProviderUnreachable as error:
+                self._remember(key, error)
+                raise
             if isinstance(renewed, Refused):
                 await self._vault.record_verification(
                     org_id,
@@ -115,6 +134,22 @@ class Refresh:
             )
             await self._checkpoint("written")
         return consent.expires_at(renewed)
+
+    def _demand_no_failure(self, key: _Key) -> None:
+        error, until = self._failures.get(key, (None, self._now()))
+        if error is None or until <= self._now():
+            return
+        again = copy.copy(error)
+        again.retry_after = (until - self._now()).total_seconds()
+        raise again
+
+    def _remember(self, key: _Key, error: ProviderUnreachable) -> None:
+        pause = min(max(error.retry_after or 0.0, SHORTEST_PAUSE), LONGEST_PAUSE)
+        # The newest last. A copy, since the traceback of the error itself keeps the credential in memory.
+        self._failures.pop(key, None)
+        self._failures[key] = (copy.copy(error), self._now() + timedelta(seconds=pause))
+        while len(self._failures) > MOST_FAILURES:
+            del self._failures[next(iter(self._failures))]
 
     def _lasts(self, consent: Consent[Any], active: ActiveCredential[Credential], min_life: float) -> bool:
         return (consent.expires_at(active.credential) - self._now()).total_seconds() >= min_life

@@ -1,111 +1,24 @@
-"""Replacing a credential without the customer: one saga, over hours, that may be killed at any step.
+"""Rotation: when a credential is replaced by a successor, and when the one before ends. `replacement` has the steps."""
 
-    issued      the provider gave a successor, which works beside the current one
-    stored      the vault has it as a version that nobody can read yet
-    tested      it does what the current one does; if not, it is taken back and destroyed
-    noted       the work's row says so: from here on the successor is kept
-    switched    the successor is the active version; the one before stays readable, and works, until the overlap ends
-    retired     the provider ended the one before
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
-What is active works at every moment: until `switched` nothing happened to the current one, and after it nobody ends the
-successor. A successor that was issued and not noted is taken back by the next attempt. Somebody who goes back to the
-one before, or connects anew, while this is under way keeps what they chose. When the overlap ends, the
-successor is tested once more: if the provider refuses it then, the one before is made active again.
-"""
-
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol, Self
-
+from services.provider import replacement
 from services.provider.integration import Integration
 from services.provider.lease import Leases
-from services.provider.provider import Accepted, Checkpoint, Provider, Refused, Rotation, pass_by
-from services.provider.work import Done, ScheduledWork, Timetable
-from tenantvault.credentials import ActiveCredential, Credential, Resource
+from services.provider.provider import Checkpoint, Provider, Refused, pass_by
+from services.provider.replacement import Note, Replacement, Stage
+from services.provider.work import Done, Timetable
 from tenantvault.credentials import Provider as Name
-from tenantvault.errors import (
-    InsufficientScope,
-    InvalidCredentials,
-    InvalidRequest,
-    ProviderRefused,
-    ProviderUnreachable,
-    WrongCredentialType,
-)
-
-STEPS: Final = ("issued", "stored", "tested", "noted", "switched", "retired")
-"""The steps, as the checkpoint hears of them."""
-
-_DAY: Final = 86_400.0
-_PARTS: Final = 4
-_NOTED: Final = "successor"
-_SWITCHED: Final = "switched"
-_log = logging.getLogger(__name__)
-
-Note = Callable[[str], Awaitable[None]]
-"""Writes down how far the work has come."""
+from tenantvault.errors import InvalidRequest
 
 
-class Vault(Protocol):
+class Vault(replacement.Vault, Protocol):
     """What a rotation needs of the vault. Each method raises a `TenantVaultError`."""
 
-    async def credential(self, org_id: str, provider: Name) -> ActiveCredential[Credential]:
-        """The active version; CredentialNotFound when there is none."""
-
-    async def newest_credential(self, org_id: str, provider: Name) -> Credential | None:
-        """The newest version, active or not; None when there is none that can be read."""
-
-    async def integration(self, org_id: str, provider: Name) -> Integration:
-        """The integration as it is now."""
-
-    async def put(self, org_id: str, credential: Credential, *, expected_version: int, on_behalf_of: str) -> int:
-        """Store a version that nobody can read yet; returns its number."""
-
-    async def register(
-        self,
-        org_id: str,
-        provider: Name,
-        *,
-        version: int,
-        resources: tuple[Resource, ...],
-        warnings: tuple[str, ...],
-        account: str,
-        schedule: Sequence[ScheduledWork] | None,
-        lease_owner: str,
-        on_behalf_of: str,
-    ) -> Integration:
-        """Make a version active with these resources; no schedule leaves the work as it is."""
-
-    async def roll_back(
-        self, org_id: str, provider: Name, *, version: int, expected_version: int, on_behalf_of: str
-    ) -> Integration:
-        """Make an older version active again."""
-
-    async def destroy(self, org_id: str, provider: Name, *, version: int, on_behalf_of: str) -> None:
-        """Destroy a version that is not active."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """What the work's row says of a rotation that has a tested successor: both versions, and the provider's trace."""
-
-    replaced: int
-    successor: int
-    trace: str
-    has_switched: bool = False
-
-    @classmethod
-    def read(cls, progress: str) -> Self | None:
-        """From a row; None for a rotation that has not come so far."""
-        parts = progress.split(":", _PARTS - 1)
-        if len(parts) != _PARTS or parts[0] not in {_NOTED, _SWITCHED} or not (parts[1] + parts[2]).isdecimal():
-            return None
-        return cls(int(parts[1]), int(parts[2]), parts[3], has_switched=parts[0] == _SWITCHED)
-
-    def __str__(self) -> str:
-        return f"{_SWITCHED if self.has_switched else _NOTED}:{self.replaced}:{self.successor}:{self.trace}"
+    async def previous_until(self, org_id: str, provider: Name) -> datetime | None:
+        """Until when the version before the active one is readable; None when it is not."""
 
 
 class Rotate:
@@ -132,7 +45,8 @@ class Rotate:
         """Have a rotation begin now instead of when it is due.
 
         Raises:
-            InvalidRequest: the provider has no way to replace this credential, or this deployment replaces none of it.
+            InvalidRequest: the provider has no way to replace this credential, this deployment replaces none of it, or
+                it is being replaced and the one before still works.
             CredentialNotFound: nothing is connected.
             ProviderRefused: the provider does not take the credential any more.
             ProviderUnreachable: there was no definite answer.
@@ -144,12 +58,18 @@ class Rotate:
             )
         async with self._leases.hold(org_id, name, patience=patience) as owner:
             active = await self._vault.credential(org_id, name)
+            title = provider.description.title
             no_way = InvalidRequest(
-                f"{provider.description.title} has no way to replace this credential: make a new one there, and"
-                " connect with it."
+                f"{title} has no way to replace this credential: make a new one there, and connect with it."
             )
             if provider.rotation is None or not provider.rotation.possible(active.credential):
                 raise no_way
+            if until := await self._under_way_until(org_id, name):
+                raise InvalidRequest(
+                    "A rotation is under way, and the credential before it still works. It can be rotated again after"
+                    f" {until.day} {until:%B %Y, %H:%M} UTC. If one of them has leaked, end it at {title} and connect"
+                    " with a new one."
+                )
             verdict = await provider.test(active.credential)
             if isinstance(verdict, Refused):
                 raise verdict.error()
@@ -168,151 +88,62 @@ class Rotate:
             )
 
     async def __call__(
-        self, org_id: str, name: Name, *, progress: str, note: Note, on_behalf_of: str = "", patience: float = 60.0
+        self,
+        org_id: str,
+        name: Name,
+        *,
+        progress: str,
+        note: Note,
+        attempts: int,
+        on_behalf_of: str = "",
+        patience: float = 60.0,
     ) -> Done:
-        """Go on with a rotation from where the row says that it is; returns when it goes on.
+        """Go on with a rotation from where the row says that it is, the `attempts`th time; returns when it goes on.
 
         Raises:
             ProviderUnreachable: there was no definite answer: try again later.
         """
         provider = self._providers[name]
+        stage = Stage.read(progress)
         async with self._leases.hold(org_id, name, patience=patience) as owner:
+            if stage and (left := await self._overlap_left(org_id, name, stage)):
+                return Done(self._timetable.next_look(left), progress=progress)
             active = await self._vault.credential(org_id, name)
             rotation = provider.rotation
             if rotation is None or not rotation.possible(active.credential):
                 return Done(self._timetable.next_rotation(name), by_hand=True)
-            run = _Run(
-                self._vault, provider, rotation, self._timetable, self._checkpoint, org_id, owner, on_behalf_of, note
+            run = Replacement(
+                self._vault,
+                provider,
+                rotation,
+                self._timetable,
+                self._checkpoint,
+                org_id,
+                owner,
+                on_behalf_of,
+                note,
+                attempts,
             )
-            return await run.go_on(active, _Stage.read(progress), self._now())
+            return await run.go_on(active, stage)
 
+    async def _overlap_left(self, org_id: str, name: Name, stage: Stage) -> float:
+        """Seconds for which the one that was replaced goes on working; 0 when the successor is not active."""
+        integration = await self._vault.integration(org_id, name)
+        ends = self._overlap_ends(integration)
+        if integration.version != stage.successor or ends is None:
+            return 0.0
+        left = (ends - self._now()).total_seconds()
+        return left if left > 0 and await self._vault.previous_until(org_id, name) else 0.0
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One piece of a rotation, under the lease."""
-
-    vault: Vault
-    provider: Provider[Any]
-    rotation: Rotation[Any]
-    timetable: Timetable
-    checkpoint: Checkpoint
-    org_id: str
-    owner: str
-    on_behalf_of: str
-    note: Note
-
-    async def go_on(self, active: ActiveCredential[Credential], stage: _Stage | None, now: datetime) -> Done:
-        """From where the row says that it is."""
-        if stage and active.version == stage.successor:
-            return await self.retire(active, stage, now)
-        if stage and (stage.has_switched or active.version != stage.replaced):
-            # Somebody went back to the one before, or connected anew: what they chose stays.
-            return Done(self.timetable.next_rotation(self.provider.name))
-        if stage and (done := await self.switch_noted(active, stage)):
-            return done
-        if not self.timetable.rotates(self.provider.name):
-            return Done(self.timetable.next_rotation(self.provider.name))
-        return await self.begin(active)
-
-    async def begin(self, active: ActiveCredential[Credential]) -> Done:
-        """From the issue to the switch."""
-        integration = await self.vault.integration(self.org_id, self.provider.name)
-        issued = await self.rotation.issue(self.org_id, active.credential)
-        if isinstance(issued, Refused):
-            _log.warning("a credential did not rotate", extra=self._about(reason=issued.kind.reason))
-            # What this credential may never do is for the customer to do; anything else may pass.
-            if issubclass(issued.kind, InsufficientScope | WrongCredentialType):
-                return Done(0.0, by_hand=True)
-            return Done(_DAY, failed=True)
-        await self.checkpoint("issued")
-        version = await self.vault.put(
-            self.org_id, issued, expected_version=integration.latest_version, on_behalf_of=self.on_behalf_of
-        )
-        await self.checkpoint("stored")
-        verdict = await self.provider.test(issued)
-        if isinstance(verdict, Refused):
-            _log.warning("a successor was refused", extra=self._about(reason=verdict.kind.reason))
-            await self.rotation.discard(active.credential, issued)
-            await self.vault.destroy(self.org_id, self.provider.name, version=version, on_behalf_of=self.on_behalf_of)
-            return Done(_DAY, failed=True)
-        await self.checkpoint("tested")
-        stage = _Stage(active.version, version, self.rotation.trace(active.credential))
-        await self.note(str(stage))
-        await self.checkpoint("noted")
-        return await self._switch(active, stage, verdict)
-
-    async def switch_noted(self, active: ActiveCredential[Credential], stage: _Stage) -> Done | None:
-        """Switch to a successor that was noted; None when it is not there any more, or is refused by now."""
-        integration = await self.vault.integration(self.org_id, self.provider.name)
-        successor = await self.vault.newest_credential(self.org_id, self.provider.name)
-        if successor is None or integration.latest_version != stage.successor:
+    async def _under_way_until(self, org_id: str, name: Name) -> datetime | None:
+        """When the overlap ends of a rotation that has switched; None when there is none."""
+        integration = await self._vault.integration(org_id, name)
+        due_at, until = integration.rotation_due_at, await self._vault.previous_until(org_id, name)
+        # After a connect the one before is readable too, but the next rotation is far away.
+        if due_at is None or until is None or due_at > until:
             return None
-        verdict = await self.provider.test(successor)
-        return None if isinstance(verdict, Refused) else await self._switch(active, stage, verdict)
+        return max(due_at, self._overlap_ends(integration) or due_at)
 
-    async def _switch(self, active: ActiveCredential[Credential], stage: _Stage, verdict: Accepted) -> Done:
-        await self.vault.register(
-            self.org_id,
-            self.provider.name,
-            version=stage.successor,
-            resources=active.resources,
-            warnings=verdict.warnings,
-            account=verdict.account,
-            schedule=None,
-            lease_owner=self.owner,
-            on_behalf_of=self.on_behalf_of,
-        )
-        switched = str(replace(stage, has_switched=True))
-        await self.note(switched)
-        await self.checkpoint("switched")
-        return Done(self.timetable.overlap_seconds, progress=switched)
-
-    async def retire(self, active: ActiveCredential[Credential], stage: _Stage, now: datetime) -> Done:
-        """End the one that was replaced once the overlap is over, or go back to it."""
-        integration = await self.vault.integration(self.org_id, self.provider.name)
-        since = (now - integration.connected_at).total_seconds() if integration.connected_at else 0.0
-        if since < self.timetable.overlap_seconds:
-            return Done(self.timetable.overlap_seconds - since, progress=str(stage))
-        verdict = await self.provider.test(active.credential)
-        if isinstance(verdict, Refused):
-            # Only what the successor itself is refused for speaks for the one before.
-            if issubclass(verdict.kind, InvalidCredentials | WrongCredentialType):
-                return await self._go_back(active, stage, verdict)
-            return Done(_DAY, failed=True, progress=str(stage))
-        try:
-            left_to_do = await self.rotation.retire(active.credential, stage.trace)
-        except ProviderRefused as error:
-            _log.warning("what was replaced could not be ended", extra=self._about(reason=error.reason))
-            return Done(_DAY, failed=True, progress=str(stage))
-        await self.checkpoint("retired")
-        if left_to_do:
-            await self.vault.register(
-                self.org_id,
-                self.provider.name,
-                version=active.version,
-                resources=active.resources,
-                warnings=verdict.warnings + left_to_do,
-                account=verdict.account,
-                schedule=None,
-                lease_owner=self.owner,
-                on_behalf_of=self.on_behalf_of,
-            )
-        return Done(self.timetable.next_rotation(self.provider.name))
-
-    async def _go_back(self, active: ActiveCredential[Credential], stage: _Stage, verdict: Refused) -> Done:
-        """The provider refuses what it issued: the one before, which still works, is made active again."""
-        _log.error("a successor is refused: going back", extra=self._about(reason=verdict.kind.reason))
-        await self.vault.roll_back(
-            self.org_id,
-            self.provider.name,
-            version=stage.replaced,
-            expected_version=stage.successor,
-            on_behalf_of=self.on_behalf_of,
-        )
-        before = await self.vault.credential(self.org_id, self.provider.name)
-        with suppress(ProviderRefused, ProviderUnreachable):
-            await self.rotation.discard(before.credential, active.credential)
-        return Done(_DAY, failed=True)
-
-    def _about(self, **more: str) -> dict[str, str]:
-        return {"org": self.org_id, "provider": self.provider.name.value, **more}
+    def _overlap_ends(self, integration: Integration) -> datetime | None:
+        since = integration.connected_at
+        return since and since + timedelta(seconds=self._timetable.overlap_seconds)

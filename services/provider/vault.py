@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import grpc.aio
@@ -67,6 +68,15 @@ class GrpcVault:
         response = await self._call(self._access.GetCredential, request)
         return active_from_message(response.credential)
 
+    async def previous_until(self, org_id: str, provider: Provider) -> datetime | None:
+        """See `rotate.Vault`."""
+        request = status.ListVersionsRequest(org_id=org_id, provider=PROVIDER_NUMBER[provider])
+        response = await self._call(self._status.ListVersions, request)
+        for version in response.versions:
+            if version.state == status.VERSION_STATE_PREVIOUS:
+                return version.readable_until.ToDatetime(tzinfo=UTC)
+        return None
+
     async def newest_credential(self, org_id: str, provider: Provider) -> Credential | None:
         """See `connect.Vault`. One that is damaged is none: connecting anew is how that is mended.
 
@@ -107,7 +117,7 @@ class GrpcVault:
         lease_owner: str,
         on_behalf_of: str,
     ) -> Integration:
-        """See `connect.Vault` and `rotate.Vault`."""
+        """See `connect.Vault` and `replacement.Vault`."""
         request = store.RegisterResourcesRequest(
             org_id=org_id,
             provider=PROVIDER_NUMBER[provider],
@@ -155,10 +165,15 @@ class GrpcVault:
         response = await self._call(self._store.Disconnect, request)
         return integration_from_message(response.integration)
 
-    async def reconnect(self, org_id: str, provider: Provider, *, on_behalf_of: str) -> Integration:
+    async def reconnect(
+        self, org_id: str, provider: Provider, *, warnings: tuple[str, ...], on_behalf_of: str
+    ) -> Integration:
         """See `lifecycle.Vault`."""
         request = store.ReconnectRequest(
-            org_id=org_id, provider=PROVIDER_NUMBER[provider], origin=store.Origin(on_behalf_of=on_behalf_of)
+            org_id=org_id,
+            provider=PROVIDER_NUMBER[provider],
+            origin=store.Origin(on_behalf_of=on_behalf_of),
+            warnings=warnings,
         )
         response = await self._call(self._store.Reconnect, request)
         return integration_from_message(response.integration)
@@ -191,7 +206,7 @@ class GrpcVault:
     async def roll_back(
         self, org_id: str, provider: Provider, *, version: int, expected_version: int, on_behalf_of: str
     ) -> Integration:
-        """See `rotate.Vault`."""
+        """See `replacement.Vault`."""
         request = store.RollBackCredentialRequest(
             org_id=org_id,
             provider=PROVIDER_NUMBER[provider],
@@ -203,7 +218,7 @@ class GrpcVault:
         return integration_from_message(response.integration)
 
     async def destroy(self, org_id: str, provider: Provider, *, version: int, on_behalf_of: str) -> None:
-        """See `rotate.Vault`."""
+        """See `replacement.Vault`."""
         request = store.DestroyVersionRequest(
             org_id=org_id,
             provider=PROVIDER_NUMBER[provider],

@@ -19,6 +19,9 @@ ROTATION_DAYS: Final = 90.0
 OVERLAP_SECONDS: Final = 43_200.0
 """How long the one that was replaced goes on working. The vault must hand it out for as long as that."""
 
+OVERLAP_LOOK_SECONDS: Final = 300.0
+"""How often is looked whether the vault still hands out the one that was replaced."""
+
 _DAY: Final = 86_400.0
 # As far away as the contract lets work be.
 _NEVER: Final = 3640 * _DAY
@@ -111,6 +114,10 @@ class Timetable:
     def next_rotation(self, provider: Name) -> float:
         """Seconds until a new credential should be replaced; years where that is never done."""
         return self.rotation_days.get(provider, 0.0) * _DAY or _NEVER
+
+    def next_look(self, left: float) -> float:
+        """Seconds until an overlap is looked at again that has so many left."""
+        return min(left, OVERLAP_LOOK_SECONDS)
 
     def backoff(self, attempts: int, *, at_least: float = 0.0) -> float:
         """Seconds until something is tried again that went wrong so often: exponential, spread, an hour at most."""

@@ -164,7 +164,12 @@ class Worker:
                     piece.progress = progress
 
                 return await self.rotate(
-                    work.org_id, work.provider, progress=work.progress, note=note, on_behalf_of=ON_BEHALF_OF
+                    work.org_id,
+                    work.provider,
+                    progress=work.progress,
+                    attempts=work.attempts,
+                    note=note,
+                    on_behalf_of=ON_BEHALF_OF,
                 )
 
     def _after(self, piece: "_Piece", error: Exception) -> Done:

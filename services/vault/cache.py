@@ -44,6 +44,10 @@ class Value(Protocol):
     def absent(self) -> bool:
         """Whether it says that there is nothing."""
 
+    @property
+    def away(self) -> bool:
+        """Whether it says that this one value cannot be had now. That is never kept."""
+
 
 class Freshness(Protocol):
     """Whether this process has heard of every change."""
@@ -167,18 +171,19 @@ class Cache(Generic[ValueT]):
         for key, flight in waits.items():
             try:
                 # One caller that gives up must not end the read of the others.
-                found[key] = await asyncio.shield(flight), False
+                value = await asyncio.shield(flight)
             except VaultUnavailable:
-                # That there was nothing is no answer that could be marked as old.
-                value = self._values.get(key)
-                if value is None or not self._bearable(max_staleness):
+                if (old := self._old(key, max_staleness)) is None:
                     raise
-                self.counts.stale += 1
-                found[key] = value, True
+            else:
+                old = self._old(key, max_staleness) if value.away else None
+            found[key] = (value, False) if old is None else (old, True)
         return [found[key] for key in keys]
 
     def keep(self, key: Key, value: ValueT, asked: int) -> None:
         """Remember what was read since `asked` gave that number, unless it changed meanwhile."""
+        if value.away:
+            return
         if self._owned or not value.absent:
             changed = self._changed.get(key[0] if self._owned else value.org_id, self._let_go)
         else:
@@ -258,6 +263,14 @@ class Cache(Generic[ValueT]):
     def _bearable(self, max_staleness: float | None) -> bool:
         bound = self._max_staleness if max_staleness is None else min(max_staleness, self._max_staleness)
         return self._timer() - self._freshness.synced_at <= bound
+
+    def _old(self, key: Key, max_staleness: float | None) -> ValueT | None:
+        """What was there so long ago as can be borne: never that there was nothing, which cannot be marked as old."""
+        value = self._values.get(key)
+        if value is None or not self._bearable(max_staleness):
+            return None
+        self.counts.stale += 1
+        return value
 
     def _take_off(
         self, keys: Sequence[Key], load: Callable[[Sequence[Key]], Awaitable[Sequence[ValueT]]]

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from tenantvault.errors import VaultUnavailable
 
@@ -16,6 +17,10 @@ STATEMENT_SECONDS: Final = 5.0
 
 IDLE_SECONDS: Final = 2.0
 """How long a transaction may wait for its vault. One that stands still must not keep others from the rows it holds."""
+
+WRITABLE: Final = SessionAttribute.read_write
+"""Which of several hosts is the database, also when a URL says otherwise: a standby may not have the last changes, and
+nobody that is asked there would know. The server tells when it is connected to."""
 
 # What the database's being away looks like, and what leaves nothing behind and may go well the next time.
 AWAY: Final = (
@@ -46,6 +51,7 @@ def open_pool(database_url: str, *, connections: int = 10) -> Pool:
         max_size=connections,
         timeout=ACQUIRE_SECONDS,
         command_timeout=STATEMENT_SECONDS,
+        target_session_attrs=WRITABLE,
         reset=_leave_as_it_is,
         server_settings={
             "application_name": "tenantvault-vault",
@@ -61,6 +67,7 @@ async def listen(database_url: str) -> "asyncpg.Connection[asyncpg.Record]":
         database_url,
         timeout=ACQUIRE_SECONDS,
         command_timeout=STATEMENT_SECONDS,
+        target_session_attrs=WRITABLE,
         server_settings={"application_name": "tenantvault-listener", "search_path": "public, pg_temp"},
     )
 

@@ -100,14 +100,20 @@ class Envelope:
         for key in [key for key in self._keys if key.org_id == org_id]:
             self._keys.pop(key, None)
 
+    def forget_all(self) -> None:
+        """Drop all orgs' keys from memory, and those that are just being unwrapped."""
+        self._keys = LRUCache(self._keys.maxsize)
+
     async def _mac(self, key: OrgKey, claim: bytes) -> bytes:
         return hmac.digest((await self._unwrapped(key)).mac_key, claim, "sha256")
 
     async def _unwrapped(self, key: OrgKey) -> _Unwrapped:
-        if (unwrapped := self._keys.get(key)) is None:
+        # The ones that are there now: others may be in their place when the key has come.
+        keys = self._keys
+        if (unwrapped := keys.get(key)) is None:
             seal_key = await self._master_keys.unwrap(key)
             mac_key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_MAC_INFO).derive(seal_key)
-            unwrapped = self._keys[key] = _Unwrapped(seal_key, mac_key)
+            unwrapped = keys[key] = _Unwrapped(seal_key, mac_key)
         return unwrapped
 
 

@@ -83,6 +83,9 @@ class Keys(Protocol):
     def forget(self, org_id: str) -> None:
         """Drop an org's keys."""
 
+    def forget_all(self) -> None:
+        """Drop every org's."""
+
 
 class Watched(Protocol):
     """Those who watch for changes."""
@@ -119,6 +122,8 @@ class Remembered:
         """Changes were missed: what is being read now may be old, and whoever watches has to ask again."""
         for cache in self.caches:
             cache.distrust_reads()
+        # An org may have been shredded of which nothing but its key is remembered.
+        self.keys.forget_all()
         self.watchers.resync()
 
 

@@ -296,12 +296,17 @@ class Keeper:
         )
 
     async def disconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
-        """Make the credential unreadable and keep its ciphertext; CredentialNotFound when none was ever active."""
+        """Make the credential unreadable and keep its ciphertext; CredentialNotFound when none was ever put."""
         return await self._apply(org_id, provider, lambda held: rules.disconnect(held.org, provider), origin)
 
-    async def reconnect(self, org_id: str, provider: str, origin: Origin) -> Integration:
-        """Make a disconnected credential readable again; CredentialNotFound when none was ever active."""
-        return await self._apply(org_id, provider, lambda held: rules.reconnect(held.org, provider), origin)
+    async def reconnect(
+        self, org_id: str, provider: str, origin: Origin, *, warnings: Sequence[str] = ()
+    ) -> Integration:
+        """Make a disconnected credential readable again, with what is to be known until the provider has answered.
+
+        CredentialNotFound when there is none, or a setup only that has not ended.
+        """
+        return await self._apply(org_id, provider, lambda held: rules.reconnect(held.org, provider, warnings), origin)
 
     async def roll_back(
         self, org_id: str, provider: str, version: int, *, expected_version: int, origin: Origin
@@ -324,7 +329,7 @@ class Keeper:
         """Destroy a version's ciphertext for ever.
 
         Raises:
-            VersionConflict: it is the active one.
+            VersionConflict: it is the active one, or that of a setup that has not ended.
             VersionNotFound: there is none of that number.
         """
         await self._apply(

@@ -19,6 +19,7 @@ from typing import Final
 import asyncpg
 
 from services.vault.config import required_secret, required_url
+from services.vault.database import WRITABLE
 
 FOLDER: Final = Path(__file__).with_name("migrations")
 OWNER: Final = "tenantvault_owner"
@@ -58,7 +59,7 @@ async def migrate(database_url: str, *, migrations: Sequence[Migration] | None =
         MigrationError: a migration was changed after it was applied, or the database is of a newer version.
     """
     wanted = available() if migrations is None else migrations
-    db = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS)
+    db = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS, target_session_attrs=WRITABLE)
     try:
         await db.execute(f"SET ROLE {OWNER}")
         await db.execute("SET search_path = public, pg_temp")
@@ -87,7 +88,7 @@ async def create_roles(database_url: str, app_password: str) -> None:
 
     The password travels as a SCRAM verifier (RFC 5803), so that no statement log can hold it.
     """
-    db = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS)
+    db = await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS, target_session_attrs=WRITABLE)
     try:
         async with db.transaction():
             await db.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
@@ -153,7 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         applied = asyncio.run(migrate(database_url))
     except MigrationError as error:
         sys.stderr.write(f"migrate: {error}\n")
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (
+        OSError,
+        TimeoutError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
         # Not the error's text: the driver's quotes the URL, the server's the values of a row.
         state = f" (SQLSTATE {error.sqlstate})" if isinstance(error, asyncpg.PostgresError) else ""
         sys.stderr.write(f"migrate: the database refused or cannot be reached: {type(error).__name__}{state}\n")

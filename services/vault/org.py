@@ -140,27 +140,35 @@ def refresh(org: Org, provider: str, version: int) -> Changed:
 def disconnect(org: Org, provider: str) -> Changed | None:
     """Make the credential unreadable, the one before too; None when it is already.
 
+    A setup that has not ended is given up, and the version that it put is kept as the current one.
+
     A version number is passed over, so that no work under way can undo it: neither what waits to be activated nor what
     was begun and has put nothing yet, a connect or a rotation, finds the newest version that it knew.
     """
     demand_not_shredded(org)
-    pointer = _connected_once(org, provider)
-    if not pointer.is_active:
+    pointer = _known(org, provider)
+    if pointer.version and not pointer.is_active:
         return None
     after = replace(
         pointer,
+        version=pointer.version or pointer.latest_version,
         is_active=False,
         latest_version=pointer.latest_version + 1,
         previous_version=0,
         previous_until=None,
     )
-    return Changed(org=_with(org, after), action="credential.disconnect", provider=provider, version=pointer.version)
+    return Changed(org=_with(org, after), action="credential.disconnect", provider=provider, version=after.version)
 
 
-def reconnect(org: Org, provider: str) -> Changed | None:
-    """Make a disconnected credential readable again; None when it is."""
+def reconnect(org: Org, provider: str, warnings: Sequence[str] = ()) -> Changed | None:
+    """Make a disconnected credential readable again; None when it is.
+
+    Warnings stand in the place of what the provider said, until it says something.
+    """
     demand_open(org)
-    pointer = _connected_once(org, provider)
+    pointer = _known(org, provider)
+    if not pointer.version:
+        raise CredentialNotFound
     if pointer.is_active:
         return None
     return Changed(
@@ -169,6 +177,7 @@ def reconnect(org: Org, provider: str) -> Changed | None:
         provider=provider,
         version=pointer.version,
         connected=True,
+        facts=Facts(warnings=warnings) if warnings else None,
     )
 
 
@@ -203,14 +212,17 @@ def roll_back(org: Org, provider: str, version: Version | None, expected: int) -
 
 
 def destroy(org: Org, provider: str, version: Version | None) -> Changed | None:
-    """Destroy a version's ciphertext; None when it is destroyed. VersionConflict for the current one."""
+    """Destroy a version's ciphertext; None when it is destroyed.
+
+    VersionConflict for the current one, and for that of a setup that has not ended.
+    """
     demand_not_shredded(org)
     pointer = org.pointers.get(provider)
     if pointer is None or version is None:
         raise VersionNotFound
     if version.destroyed_at:
         return None
-    if pointer.version == version.version:
+    if (pointer.version or pointer.latest_version) == version.version:
         raise VersionConflict
     if pointer.previous_version == version.version:
         pointer = replace(pointer, previous_version=0, previous_until=None)
@@ -274,13 +286,6 @@ def _current(org: Org, provider: str, version: int) -> Pointer:
     pointer = _known(org, provider)
     if pointer.version != version or not pointer.is_active:
         raise VersionConflict
-    return pointer
-
-
-def _connected_once(org: Org, provider: str) -> Pointer:
-    pointer = _known(org, provider)
-    if not pointer.version:
-        raise CredentialNotFound
     return pointer
 
 

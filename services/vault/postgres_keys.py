@@ -49,12 +49,7 @@ class PostgresKeys:
     async def running_vaults(self) -> Sequence[RunningVault]:
         """The vaults that were heard of lately, with the master keys that they have."""
         async with connection(self._pool) as db:
-            rows = await db.fetch(
-                "SELECT vault_id, master_keys, wrapping FROM vaults"
-                " WHERE seen_at > now() - make_interval(secs => $1) ORDER BY vault_id",
-                _ALIVE_SECONDS,
-            )
-        return [RunningVault(row["vault_id"], frozenset(row["master_keys"]), row["wrapping"]) for row in rows]
+            return await running(db)
 
     async def keys_under_others(self, master_key_id: str, *, after: str, at_most: int) -> Sequence[OrgKey]:
         """Keys of the next orgs that have one under another master key than this."""
@@ -69,7 +64,7 @@ class PostgresKeys:
         return [OrgKey(row["org_id"], row["key_id"], row["master_key_id"], row["wrapped_key"]) for row in rows]
 
     async def rewrap(self, old: Sequence[OrgKey], new: Sequence[OrgKey]) -> int:
-        """Replace wrapped keys, those that did not change meanwhile; returns how many."""
+        """Replace wrapped keys, those that did not change meanwhile; returns how many. None under a retired key."""
         async with connection(self._pool) as db:
             done = await db.fetchval(
                 "SELECT rewrap_org_keys($1, $2, $3, $4, $5)",
@@ -82,10 +77,13 @@ class PostgresKeys:
         return int(done)
 
     async def rewrap_signing_key(self, old: OrgKey, new: OrgKey) -> None:
-        """Replace the wrapped signing key, if it did not change meanwhile."""
+        """Replace the wrapped signing key, if it did not change meanwhile and the new master key is not retired."""
         async with connection(self._pool) as db:
             await db.execute(
-                "UPDATE signing_keys SET master_key_id = $3, wrapped_key = $4 WHERE key_id = $1 AND wrapped_key = $2",
+                "WITH held AS MATERIALIZED (SELECT master_key_id FROM master_keys"
+                "                            WHERE master_key_id = $3 AND state <> 'retired' FOR KEY SHARE)"
+                " UPDATE signing_keys SET master_key_id = held.master_key_id, wrapped_key = $4"
+                "   FROM held WHERE key_id = $1 AND wrapped_key = $2",
                 old.key_id,
                 old.wrapped,
                 new.master_key_id,
@@ -97,12 +95,7 @@ class PostgresKeys:
         async with connection(self._pool) as db, db.transaction():
             # Whoever wraps something anew under this key waits for this lock and then finds the key retired.
             await db.execute("SELECT FROM master_keys WHERE master_key_id = $1 FOR UPDATE", master_key_id)
-            used = await db.fetchval(
-                "SELECT EXISTS (SELECT FROM org_keys_by_master_key() WHERE master_key_id = $1)"
-                "    OR EXISTS (SELECT FROM signing_keys WHERE master_key_id = $1)",
-                master_key_id,
-            )
-            if not used:
+            if not (used := await is_used(db, master_key_id)):
                 await db.execute("UPDATE master_keys SET state = 'retired' WHERE master_key_id = $1", master_key_id)
         return not used
 
@@ -190,6 +183,27 @@ class PostgresKeys:
                     org_id,
                 )
             )
+
+
+async def running(db: Connection) -> list[RunningVault]:
+    """The vaults that were heard of lately, with the master keys that they have."""
+    rows = await db.fetch(
+        "SELECT vault_id, master_keys, wrapping FROM vaults"
+        " WHERE seen_at > now() - make_interval(secs => $1) ORDER BY vault_id",
+        _ALIVE_SECONDS,
+    )
+    return [RunningVault(row["vault_id"], frozenset(row["master_keys"]), row["wrapping"]) for row in rows]
+
+
+async def is_used(db: Connection, master_key_id: str) -> bool:
+    """Whether anything is wrapped under a master key."""
+    return bool(
+        await db.fetchval(
+            "SELECT EXISTS (SELECT FROM org_keys_by_master_key() WHERE master_key_id = $1)"
+            "    OR EXISTS (SELECT FROM signing_keys WHERE master_key_id = $1)",
+            master_key_id,
+        )
+    )
 
 
 async def _signing_key(db: Connection) -> OrgKey | None:

@@ -1,13 +1,17 @@
 """What leaves the vault: credentials in the open and the orgs of resources. Each plaintext is in the audit first."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 
 from cachetools import LRUCache
 
+from services.rpc.tasks import end
 from services.vault.credential import (
     Label,
     Mapping,
@@ -30,9 +34,13 @@ from tenantvault.errors import (
     OrgShredded,
     ResourceNotFound,
     TenantVaultError,
+    VaultUnavailable,
 )
 
 _REMEMBERED_GENERATIONS: Final = 100_000
+_ORGS_AT_ONCE: Final = 32
+# What the key services of a batch may take together: for so long others wait who came to it for one of its orgs.
+_CHECK_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +55,7 @@ class Envelope(Protocol):
     """What opens records and tells whether rows are as they were written."""
 
     async def unlock(self, record: Record) -> OpenRecord:
-        """Make a record ready to open."""
+        """Make a record ready to open. This and the others: VaultUnavailable when the org's key cannot be had now."""
 
     async def trusts(self, stored: Stored) -> bool:
         """Whether a pointer and the resources beside it are the org's own of now."""
@@ -123,6 +131,7 @@ class Readable:
     previous: OpenRecord | None
     generation: int
     absent: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,7 @@ class Owned:
     mapping: Mapping
     generation: int
     absent: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,11 @@ class Nothing:
     error: type[TenantVaultError]
     generation: int = 0
     absent: bool = True
+
+    @property
+    def away(self) -> bool:
+        """Whether that is only because the org's key cannot be had now."""
+        return self.error is VaultUnavailable
 
 
 @dataclass(slots=True)
@@ -242,10 +257,10 @@ class Reader:
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Readable | Nothing]:
             began = self._discoveries
             stored = await self._store.read(wanted)
-            return [
-                await self._checked(org_id, found, origin, began, tell=True)
-                for (org_id, _), found in zip(wanted, stored, strict=True)
-            ]
+            orgs = [org_id for org_id, _ in wanted]
+            return await _side_by_side(
+                orgs, lambda place: self._checked(orgs[place], stored[place], origin, began, tell=True)
+            )
 
         values = await self._credentials.get_many(keys, load, max_staleness)
         opened = [self._opened(value, stale=stale) for value, stale in values]
@@ -269,7 +284,9 @@ class Reader:
 
         async def load(wanted: Sequence[tuple[str, str]]) -> Sequence[Owned | Nothing]:
             began = self._discoveries
-            return [await self._owner(found, origin, began) for found in await self._store.resolve(wanted, None)]
+            found = await self._store.resolve(wanted, None)
+            orgs = [one.mapping.org_id if one else "" for one in found]
+            return await _side_by_side(orgs, lambda place: self._owner(found[place], origin, began))
 
         values = await self._directory.get_many(keys, load)
         return [
@@ -298,8 +315,10 @@ class Reader:
             owner = await self._owner(found, origin, began)
             if found and isinstance(owner, Owned):
                 # Told, not raised: others wait for the owner only, or for another provider's credential.
-                loaded.append(await self._checked(owner.org_id, found.credential, origin, began, tell=True))
-                self._credentials.keep((owner.org_id, provider), loaded[0], asked)
+                value = await self._checked(owner.org_id, found.credential, origin, began, tell=True)
+                self._credentials.keep((owner.org_id, provider), value, asked)
+                if not value.away:
+                    loaded.append(value)
             return [owner]
 
         [(owner, stale)] = await self._directory.get_many([(kind, resource_id)], load, max_staleness)
@@ -361,6 +380,8 @@ class Reader:
     ) -> Readable | Nothing:
         """What was read, when it is what was stored. `tell` gives CredentialUnreadable as a value.
 
+        VaultUnavailable is one in any case: whoever waits for another org does not wait for this one's key service.
+
         `began` is how many discoveries there were when the read began.
         """
         try:
@@ -369,6 +390,8 @@ class Reader:
             if not tell:
                 raise
             return Nothing(org_id, CredentialUnreadable)
+        except VaultUnavailable:
+            return Nothing(org_id, VaultUnavailable)
 
     async def _readable(self, org_id: str, stored: Stored | None, origin: Origin, began: int) -> Readable | Nothing:
         if stored is None:
@@ -436,6 +459,8 @@ class Reader:
                 return Nothing(mapping.org_id, ResourceNotFound)
         except CredentialUnreadable:
             return Nothing(mapping.org_id, ResourceNotFound)
+        except VaultUnavailable:
+            return Nothing(mapping.org_id, VaultUnavailable)
         return Owned(mapping.org_id, mapping, stored.generation)
 
     def _violation(self, stored: Stored, kind: str, event: str, origin: Origin, **more: object) -> CredentialUnreadable:
@@ -446,3 +471,28 @@ class Reader:
         version = stored.pointer.version
         self._log.write(origin, "integrity.violation", [(stored.org_id, provider, version)], outcome=kind)
         return CredentialUnreadable()
+
+
+async def _side_by_side(
+    orgs: Sequence[str], check: Callable[[int], Awaitable[ValueT | Nothing]]
+) -> list[ValueT | Nothing]:
+    """What comes of a check of each place, one org's one after the other; VaultUnavailable where it is too slow."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, org_id in enumerate(orgs):
+        places[org_id].append(place)
+    left = iter(places.values())
+    values: list[ValueT | Nothing] = [Nothing(org_id, VaultUnavailable) for org_id in orgs]
+
+    async def work() -> None:
+        for some in left:
+            for place in some:
+                values[place] = await check(place)
+
+    tasks = [asyncio.create_task(work()) for _ in range(min(_ORGS_AT_ONCE, len(places)))]
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await asyncio.gather(*tasks)
+    finally:
+        await end(*tasks)
+    return values

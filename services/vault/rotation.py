@@ -8,6 +8,7 @@ and destroys the old key. Both work in steps that may each be repeated: what was
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -16,7 +17,7 @@ from services.vault.audit import event_of
 from services.vault.credential import OrgKey, Origin, Record, RecordName
 from services.vault.reader import OpenRecord
 from tenantvault.audit import VAULT_CHAIN, Event
-from tenantvault.errors import KeyNotEverywhere, TenantVaultError
+from tenantvault.errors import KeyNotEverywhere, TenantVaultError, VaultUnavailable
 
 BATCH: Final = 200
 """Org keys wrapped anew in one transaction."""
@@ -82,13 +83,13 @@ class KeyStore(Protocol):
         """Keys of the next orgs, in the order of their ids, that have one under another master key."""
 
     async def rewrap(self, old: Sequence[OrgKey], new: Sequence[OrgKey]) -> int:
-        """Replace wrapped keys that did not change meanwhile; how many."""
+        """Replace wrapped keys that did not change meanwhile; how many. None under a master key that is retired."""
 
     async def signing_key(self) -> OrgKey | None:
         """The key that signs the audit."""
 
     async def rewrap_signing_key(self, old: OrgKey, new: OrgKey) -> None:
-        """Replace it, if it did not change meanwhile."""
+        """Replace it, if it did not change meanwhile and the new master key is not retired."""
 
     async def retire(self, master_key_id: str) -> bool:
         """Retire a master key under which nothing is wrapped; whether it is retired now."""
@@ -103,6 +104,8 @@ class Audit(Protocol):
 
 class MasterRotation:
     """Wraps everything anew under the master key that this vault wraps with.
+
+    A key whose own master key does not answer is left as it is, told in the log, and counts as left.
 
     Args:
         unreadable: what a key that does not unwrap raises; it is left as it is, and told in the log.
@@ -121,9 +124,13 @@ class MasterRotation:
         """Rotate, and tell how far it is after each batch. Run again, it goes on with what is left.
 
         Raises:
-            KeyNotEverywhere: a vault that runs does not have the key; nothing was done.
+            KeyNotEverywhere: a vault that runs does not have the key, or this one's is retired; nothing was done.
         """
         target = self._master_keys.wrapping
+        if any(row.master_key_id == target and row.state == "retired" for row in await self._store.master_keys()):
+            raise KeyNotEverywhere(
+                f"master key {target} is retired: put the key that is in use first in this vault's keyring, then rotate"
+            )
         vaults = await self._store.running_vaults()
         if lacking := [vault.vault_id for vault in vaults if target not in vault.master_keys]:
             raise KeyNotEverywhere(
@@ -133,11 +140,12 @@ class MasterRotation:
         left = await self._left(target)
         yield Progress(target, 0, left)
         done, after = 0, ""
+        silent: Counter[str] = Counter()
         while keys := await self._store.keys_under_others(target, after=after, at_most=self._batch):
-            done += await self._rewrap(keys)
+            done += await self._rewrap(keys, silent)
             after = max(key.org_id for key in keys)
             yield Progress(target, done, max(left - done, 0))
-        signs = await self._rewrap_signing_key(target)
+        signs = await self._rewrap_signing_key(target, silent)
         retired = await self._retire(target)
         left = await self._left(target)
         await self._tell(origin, "master_key.rotate", "ok" if signs and not left else "incomplete")
@@ -146,19 +154,14 @@ class MasterRotation:
     async def _left(self, target: str) -> int:
         return sum(row.org_keys for row in await self._store.master_keys() if row.master_key_id != target)
 
-    async def _rewrap(self, keys: Sequence[OrgKey]) -> int:
+    async def _rewrap(self, keys: Sequence[OrgKey], silent: Counter[str]) -> int:
         gate = asyncio.Semaphore(_AT_ONCE)
         pairs: list[tuple[OrgKey, OrgKey]] = []
 
         async def one(key: OrgKey) -> None:
             async with gate:
-                try:
-                    pairs.append((key, await self._rewrapped(key)))
-                except self._unreadable:
-                    _log.error(
-                        "an org's key does not unwrap",
-                        extra={"org": key.org_id, "key_id": key.key_id, "master_key_id": key.master_key_id},
-                    )
+                if rewrapped := await self._rewrapped(key, silent):
+                    pairs.append((key, rewrapped))
                 # Wrapping with a local key does not wait for anything: reads get their turn here.
                 await asyncio.sleep(0)
 
@@ -171,24 +174,37 @@ class MasterRotation:
             raise errors.exceptions[0] from None
         return await self._store.rewrap([old for old, _ in pairs], [new for _, new in pairs]) if pairs else 0
 
-    async def _rewrap_signing_key(self, target: str) -> bool:
+    async def _rewrap_signing_key(self, target: str, silent: Counter[str]) -> bool:
         """Wrap the key that signs the audit anew; whether it is under the target now."""
         signing = await self._store.signing_key()
         if signing is None or signing.master_key_id == target:
             return True
-        try:
-            rewrapped = await self._rewrapped(signing)
-        except self._unreadable:
-            _log.error(
-                "the key that signs the audit does not unwrap",
-                extra={"key_id": signing.key_id, "master_key_id": signing.master_key_id},
-            )
+        rewrapped = await self._rewrapped(signing, silent)
+        if rewrapped is None:
             return False
         await self._store.rewrap_signing_key(signing, rewrapped)
-        return True
+        kept = await self._store.signing_key()
+        return kept is not None and kept.master_key_id == target
 
-    async def _rewrapped(self, key: OrgKey) -> OrgKey:
-        return await self._master_keys.wrap(key.org_id, key.key_id, await self._master_keys.unwrap(key))
+    async def _rewrapped(self, key: OrgKey, silent: Counter[str]) -> OrgKey | None:
+        """A key under the target; None when it stays as it is. `silent`: how often a master key did not answer."""
+        told = {"org": key.org_id, "key_id": key.key_id, "master_key_id": key.master_key_id}
+        if silent[key.master_key_id] >= _AT_ONCE:
+            return None
+        try:
+            opened = await self._master_keys.unwrap(key)
+        except self._unreadable:
+            signs = key.org_id == VAULT_CHAIN
+            _log.error(
+                "the key that signs the audit does not unwrap" if signs else "an org's key does not unwrap", extra=told
+            )
+            return None
+        except VaultUnavailable:
+            silent[key.master_key_id] += 1
+            _log.warning("a key waits: its master key does not answer", extra=told)
+            return None
+        silent.pop(key.master_key_id, None)
+        return await self._master_keys.wrap(key.org_id, key.key_id, opened)
 
     async def _retire(self, target: str) -> list[str]:
         """Retire the keys that nothing is wrapped under and that no vault that runs wraps with."""
@@ -230,11 +246,16 @@ class Envelope(Protocol):
         """Make a record ready to open."""
 
 
+class _NoAnswer(Exception):
+    """A master key that an org's keys are wrapped under does not answer."""
+
+
 @dataclass(slots=True)
 class OrgRotations:
     """Ends the rotations of orgs' keys, those that other vaults began and left too.
 
-    A record that does not open is left where it is, told in the log, and keeps its old key alive.
+    A record that does not open is left where it is, told in the log, and keeps its old key alive. An org whose master
+    key does not answer is told in the log, and has its turn again in the next run.
     """
 
     store: RecordStore
@@ -267,10 +288,19 @@ class OrgRotations:
     async def run(self) -> int:
         """End what there is to end now; returns how many orgs' old keys were destroyed."""
         ended, after = 0, ""
+        waiting: list[str] = []
         while orgs := await self.store.orgs_with_old_keys(after=after, at_most=BATCH):
             for org_id in orgs:
-                ended += await self._end(org_id)
+                try:
+                    ended += await self._end(org_id)
+                except _NoAnswer:
+                    waiting.append(org_id)
             after = orgs[-1]
+        if waiting:
+            _log.warning(
+                "rotations of org keys wait",
+                extra={"reason": VaultUnavailable.reason, "org": waiting[0], "orgs": len(waiting)},
+            )
         return ended
 
     async def _end(self, org_id: str) -> bool:
@@ -288,6 +318,8 @@ class OrgRotations:
         try:
             payload = (await self.envelope.unlock(record)).open()
             sealed = await self.envelope.seal(key, name, payload)
+        except VaultUnavailable:
+            raise _NoAnswer from None
         except self.unreadable:
             # Also when it is the new key that does not unwrap: the other orgs must not wait for this one.
             self._stuck.add(self._place(record))

@@ -1,6 +1,7 @@
 """What must be so before the vault serves, and while it does."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ from services.vault.credential import OrgKey, Origin
 from services.vault.database import Connection, Pool, connection
 from services.vault.migrate import available
 from services.vault.postgres_audit import append
+from services.vault.postgres_keys import is_used, running
 from tenantvault.audit import VAULT_CHAIN
 from tenantvault.errors import TenantVaultError, VaultUnavailable
 
@@ -22,6 +24,8 @@ _FENCE: Final = "(org_id = current_setting('tenantvault.org_id'::text, true))"
 _LOOK_UP_PATH: Final = "search_path=pg_catalog, pg_temp"
 _PROBE: Final = bytes(32)
 _AUDIT_SECONDS: Final = 2.0
+_PROOF_SECONDS: Final = 300.0
+"""How long the proof that the first master key wraps is good for; each costs two calls of a key service."""
 
 # What logs statements, the values at which it logs none, and what says whether it logs their parameters.
 _LOGS_STATEMENTS: Final[Mapping[str, tuple[Collection[str], str]]] = {
@@ -68,6 +72,7 @@ class SelfCheck:
         chain: gives what extends the audit's chains.
         spool_trouble: what keeps reads from being audited now; empty when nothing does.
         unreadable: what a key that does not unwrap raises.
+        timer: seconds that only grow.
     """
 
     def __init__(
@@ -78,13 +83,16 @@ class SelfCheck:
         chain: Callable[[], Awaitable[Chain]],
         spool_trouble: Callable[[], str] = str,
         unreadable: type[Exception],
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._master_keys = master_keys
         self._chain = chain
         self._spool_trouble = spool_trouble
         self._unreadable = unreadable
-        self._proved = False
+        self._timer = timer
+        self._joined = False
+        self._proved_until = float("-inf")
         self._checks: Mapping[str, Callable[[Connection], Awaitable[None]]] = {
             "role": _role,
             "migrations": _migrations,
@@ -96,22 +104,29 @@ class SelfCheck:
         }
 
     async def __call__(self) -> None:
-        """Pass, or raise NotReady with the first thing that is not as it must be; CannotTell without a database."""
+        """Pass, or raise NotReady with the first thing that is not as it must be; CannotTell when it cannot be told."""
+        doubts = []
         try:
             async with connection(self._pool) as db:
                 for check in self._checks.values():
-                    await check(db)
+                    try:
+                        await check(db)
+                    except CannotTell as doubt:
+                        # What a later check finds weighs more.
+                        doubts.append(doubt)
         except NotReady:
             # What an operator mends may reach new connections only, e.g. a setting of the role.
             await self._pool.expire_connections()
             raise
         except VaultUnavailable as error:
             raise CannotTell(_away(error)) from None
+        if doubts:
+            raise doubts[0]
 
     async def findings(self) -> list[Finding]:
-        """Make every check, whatever the others find."""
+        """Make every check anew, whatever the others find."""
         found = []
-        for name, check in self._checks.items():
+        for name, check in {**self._checks, "wrapping": self._prove_wrapping}.items():
             try:
                 async with connection(self._pool) as db:
                     await check(db)
@@ -128,15 +143,22 @@ class SelfCheck:
         ours, wrapping = self._master_keys.fingerprints, self._master_keys.wrapping
         rows = await db.fetch("SELECT master_key_id, fingerprint, state FROM master_keys")
         seen = {row["master_key_id"]: (row["fingerprint"], row["state"]) for row in rows}
-        if lost := sorted(key_id for key_id, (_, state) in seen.items() if state == "active" and key_id not in ours):
+        missing = sorted(key_id for key_id, (_, state) in seen.items() if state == "active" and key_id not in ours)
+        if lost := [key_id for key_id in missing if await is_used(db, key_id)]:
             raise NotReady(f"master key {', '.join(lost)} is missing: add it to TENANTVAULT_MASTER_KEYS")
         for key_id, fingerprint in ours.items():
-            if seen.get(key_id, (fingerprint, ""))[0] != fingerprint:
+            if seen.get(key_id, (fingerprint, ""))[0] == fingerprint:
+                continue
+            if await is_used(db, key_id):
                 raise NotReady(f"master key {key_id} is another key than the one that wrapped this database's org keys")
+            # Its fingerprint stays: a running vault may have the other one staged.
+            raise NotReady(f"master key {key_id} is another key than the first of this id: give it an id of its own")
         if seen.get(wrapping, (b"", ""))[1] == "retired":
             raise NotReady(
                 f"master key {wrapping} is retired: put the key that is in use first in TENANTVAULT_MASTER_KEYS"
             )
+        if seen and not self._joined:
+            await self._is_everywhere(db, wrapping)
         for key_id, fingerprint in ours.items():
             state = "active" if key_id == wrapping else "staged"
             if key_id not in seen:
@@ -151,18 +173,40 @@ class SelfCheck:
                 await db.execute(
                     "UPDATE master_keys SET state = 'active' WHERE master_key_id = $1 AND state = 'staged'", key_id
                 )
+        # A vault that comes later without this key must not keep this one from serving.
+        self._joined = True
 
-    async def _wrapping(self, _: Connection) -> None:
+    @staticmethod
+    async def _is_everywhere(db: Connection, wrapping: str) -> None:
+        """What is wrapped under a key that another vault lacks would take that vault down."""
+        lacking = [vault.vault_id for vault in await running(db) if wrapping not in vault.master_keys]
+        if lacking and not await is_used(db, wrapping):
+            raise NotReady(
+                f"master key {wrapping} is first here, and vault {lacking[0]} does not have it: put it second in"
+                " TENANTVAULT_MASTER_KEYS of all vaults, then first"
+            )
+
+    async def _wrapping(self, db: Connection) -> None:
+        if self._timer() >= self._proved_until:
+            await self._prove_wrapping(db)
+
+    async def _prove_wrapping(self, _: Connection) -> None:
         """Wrap and unwrap once: a key that is kept elsewhere may refuse."""
-        if self._proved:
-            return
+        began = self._timer()
+        failure: type[NotReady] = NotReady
         try:
             wrapped = await self._master_keys.wrap(VAULT_CHAIN, "probe", _PROBE)
-            self._proved = await self._master_keys.unwrap(wrapped) == _PROBE
+            if await self._master_keys.unwrap(wrapped) == _PROBE:
+                self._proved_until = began + _PROOF_SECONDS
+                return
+        except VaultUnavailable:
+            # A key service that went away takes no reads away that need none of it.
+            if self._proved_until > float("-inf"):
+                failure = CannotTell
         except (TenantVaultError, self._unreadable):
-            self._proved = False
-        if not self._proved:
-            raise NotReady(f"master key {self._master_keys.wrapping} does not wrap and unwrap: look at the key service")
+            pass
+        self._proved_until = min(self._proved_until, began)
+        raise failure(f"master key {self._master_keys.wrapping} does not wrap and unwrap: look at the key service")
 
     async def _audit(self, db: Connection) -> None:
         if trouble := self._spool_trouble():

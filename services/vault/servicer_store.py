@@ -84,7 +84,10 @@ class StoreServicer(store_grpc.IntegrationStoreServiceServicer):
     async def Reconnect(self, request: store_pb.ReconnectRequest, context: Context) -> store_pb.ReconnectResponse:
         """Make a disconnected credential readable again."""
         integration = await self._keeper.reconnect(
-            wire.org_from(request.org_id), wire.provider_from(request.provider), wire.origin_from(request.origin)
+            wire.org_from(request.org_id),
+            wire.provider_from(request.provider),
+            wire.origin_from(request.origin),
+            warnings=wire.warnings_from(request.warnings),
         )
         return store_pb.ReconnectResponse(integration=messages.integration_message(integration))
 

@@ -18,12 +18,12 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from services.rpc.tasks import end
+from services.rpc.process import in_background
 from services.vault.credential import Origin
 from services.vault.segment import Segment, read_event
 from tenantvault.audit import Event
@@ -147,11 +147,12 @@ class Spool:
                 continue
             self._syncing_since, self._unsynced_since = self._unsynced_since, None
             try:
-                await asyncio.to_thread(self._sync_all, self._duplicates())
-            except OSError as error:
+                await self._sync_what_waits()
+            except Exception as error:  # noqa: BLE001 - whatever it is, e.g. no thread is left, it is tried again
                 self._unsynced_since = self._syncing_since
-                _log.error("the audit spool cannot be synced", extra={"cause": str(error.strerror)})
-            self._syncing_since = None
+                _log.error("the audit spool cannot be synced", extra={"cause": _cause(error)})
+            finally:
+                self._syncing_since = None
 
     async def keep_flushing(
         self, audit: Audit, every: float = FLUSH_SECONDS, while_busy: float = BUSY_FLUSH_SECONDS
@@ -192,11 +193,10 @@ class Spool:
     @asynccontextmanager
     async def flushed_into(self, audit: Audit, *, patience: float = 5.0) -> AsyncIterator[None]:
         """Sync and flush while the body runs; at the end, bring over what is left, within `patience` seconds."""
-        work = [asyncio.create_task(self.keep_syncing()), asyncio.create_task(self.keep_flushing(audit, FLUSH_SECONDS))]
         try:
-            yield
+            async with in_background(self.keep_syncing(), self.keep_flushing(audit, FLUSH_SECONDS)):
+                yield
         finally:
-            await end(*work)
             try:
                 async with asyncio.timeout(patience):
                     await self.flush(audit)
@@ -214,24 +214,26 @@ class Spool:
             else:
                 os.close(segment.handle)
 
-    def _duplicates(self) -> list[int]:
-        """Handles of their own: a file may be done with, and closed, while the disk is still at it."""
-        handles: list[int] = []
+    async def _sync_what_waits(self) -> None:
+        # Handles of their own: a file may be done with, and closed, while the disk is still at it. Whoever takes one
+        # out closes it: what could get no thread is run all the same when there is one again.
+        handles: deque[int] = deque()
         try:
             for segment in (*self._waiting, self._current):
-                handles.append(os.dup(segment.handle))  # noqa: PERF401 - what there is must be closed when one fails
-        except OSError:
-            for handle in handles:
-                os.close(handle)
+                handles.append(os.dup(segment.handle))
+            await asyncio.to_thread(self._sync_all, handles)
+        except Exception:
+            with suppress(IndexError):
+                while True:
+                    os.close(handles.popleft())
             raise
-        return handles
 
-    def _sync_all(self, handles: Sequence[int]) -> None:
-        try:
-            for handle in handles:
+    def _sync_all(self, handles: deque[int]) -> None:
+        while handles:
+            handle = handles.popleft()
+            try:
                 self._sync(handle)
-        finally:
-            for handle in handles:
+            finally:
                 os.close(handle)
 
     def _trouble(self, now: float, wanted: int) -> str:
@@ -340,3 +342,7 @@ class Spool:
             self.counts.flushed += len(events)
             if segment.replayed:
                 self.counts.replayed += len(events)
+
+
+def _cause(error: Exception) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else type(error).__name__

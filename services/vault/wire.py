@@ -224,12 +224,17 @@ def since_from(
         raise InvalidRequest(fields={"since": "Give a moment between the years 1 and 9999."}) from None
 
 
-def facts_from(request: store_pb.RegisterResourcesRequest | store_pb.RecordVerificationRequest) -> Facts:
-    """What the provider said; InvalidRequest when a part of it is too long, or a reason is given and no error."""
-    warnings = [text_from("warnings", warning, at_most=_MAX_WARNING) for warning in request.warnings]
+def warnings_from(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Sentences for the customer; InvalidRequest when one is too long, or there are too many."""
+    warnings = tuple(text_from("warnings", sentence, at_most=_MAX_WARNING) for sentence in sentences)
     if len(warnings) > _MAX_WARNINGS:
         raise InvalidRequest(fields={"warnings": f"Give at most {_MAX_WARNINGS} sentences."})
-    facts = Facts(warnings=tuple(warnings), account=text_from("account", request.account))
+    return warnings
+
+
+def facts_from(request: store_pb.RegisterResourcesRequest | store_pb.RecordVerificationRequest) -> Facts:
+    """What the provider said; InvalidRequest when a part of it is too long, or a reason is given and no error."""
+    facts = Facts(warnings=warnings_from(request.warnings), account=text_from("account", request.account))
     if isinstance(request, store_pb.RegisterResourcesRequest):
         return facts
     if not _REASON.fullmatch(request.reason):

@@ -14,7 +14,7 @@ from playwright.async_api import Locator, Page, Route, expect
 
 from tests.e2e.conftest import Product
 from tests.e2e.test_browser import hand_over, sign_in, until_state
-from tests.e2e.test_connect import new_org, twilio_account, vapi_key
+from tests.e2e.test_connect import assistants, new_org, twilio_account, vapi_key
 from tests.e2e.test_providers import elevenlabs_key, resend_key
 
 pytestmark = [
@@ -119,7 +119,7 @@ async def test_each_state_is_told_by_an_icon_and_words_and_has_its_actions(page:
     await hand_over(page, product, org)
     shown = {
         "vapi": ("error", "Needs attention", ["Reconfigure", "Test connection", "Disconnect"]),
-        "twilio": ("limited", "Limited", ["Test connection", "Configure", "Rotate now", "Disconnect"]),
+        "twilio": ("limited", "Limited", ["Test connection", "Configure", "Reconnect", "Rotate now", "Disconnect"]),
         "googleCalendar": ("empty", "Not connected", ["Connect"]),
         "resend": ("rotation-due", "Replacement due", ["Replace the credential", "Test connection", "Disconnect"]),
         "elevenlabs": ("disconnected", "Disconnected", ["Reconnect", "Reconfigure"]),
@@ -168,6 +168,30 @@ async def test_what_cannot_be_done_or_known_is_told_and_nothing_is_offered(page:
     assert [] == await actions(page, "googleCalendar")
     await until_state(page, "resend", "configuring")
     assert ["Finish setup", "Disconnect"] == await actions(page, "resend")
+
+
+async def test_a_setup_that_was_cut_off_can_be_given_up_and_taken_up_again(page: Page, product: Product) -> None:
+    org = new_org()
+    async with product.api(org) as api:
+        settings = {"TENANTVAULT_PROVIDER_ROLE": "serve", "TENANTVAULT_CHECKPOINT_KILL": "assistant_outbound"}
+        await product.restart_provider(settings)
+        assert 503 == (await api.post(f"{API}/vapi", json={"apiKey": vapi_key()})).status_code
+        await product.restart_provider()
+    assert 2 == len(await assistants(product, org))
+    await hand_over(page, product, org)
+    await until_state(page, "vapi", "configuring")
+    await action(page, "vapi", "disconnect").click()
+    await page.locator('[data-action="confirm-disconnect"]').click()
+    await until_state(page, "vapi", "disconnected")
+    assert [] == await assistants(product, org)
+    # The provider is away: the card says what is missing, and offers what mends it.
+    await product.sandbox("POST", "faults", {"provider": "vapi", "status": 503, "times": 3})
+    await action(page, "vapi", "reconnect").click()
+    await until_state(page, "vapi", "limited")
+    await expect(card(page, "vapi").locator("[data-warnings] li")).to_have_text([re.compile("reconnect once more")])
+    await action(page, "vapi", "reconnect").click()
+    await until_state(page, "vapi", "connected")
+    assert 2 == len(await assistants(product, org))
 
 
 async def test_a_card_is_being_set_up_while_its_dialog_sends(page: Page, product: Product) -> None:

@@ -170,6 +170,8 @@ async def test_a_person_who_leaves_out_the_list_of_calendars_is_connected_and_wa
     await expect(page.locator("#outcome.warn")).to_contain_text("list your calendars")
     await page.get_by_role("link", name="Back to the integrations").click()
     await until_state(page, "googleCalendar", "limited")
+    # Only another consent adds to this one.
+    await expect(page.locator('[data-provider="googleCalendar"] [data-action="reconnect"]')).to_have_count(0)
     await expect(page.locator('[data-provider="googleCalendar"] [data-warnings]')).to_be_visible()
 
 

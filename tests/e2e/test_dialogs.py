@@ -246,7 +246,7 @@ async def test_a_key_that_can_do_less_is_connected_and_what_is_good_to_know_is_t
     await until_state(page, "resend", "limited")
     # It can make no other key, and so is not offered to be rotated.
     offered = page.locator('integration-card[data-provider="resend"] button')
-    await expect(offered).to_have_text(["Test connection", "Configure", "Disconnect"])
+    await expect(offered).to_have_text(["Test connection", "Configure", "Reconnect", "Disconnect"])
 
 
 @pytest.mark.parametrize("provider", TYPED_IN)

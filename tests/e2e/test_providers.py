@@ -199,6 +199,8 @@ async def test_a_rotation_gives_the_services_another_key(product: Product) -> No
             while key == (await vault.resend(org)).credential.api_key.reveal():  # noqa: ASYNC110 - another process makes it so
                 await asyncio.sleep(0.1)
         assert "connected" == await state_of(api, "resend")
+        again = await api.post(f"{API}/resend/rotate")
+        assert "A rotation is under way" in again.json()["detail"]
 
 
 async def test_what_cannot_be_rotated_says_so(product: Product) -> None:

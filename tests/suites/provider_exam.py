@@ -75,7 +75,10 @@ class World:
         return await self.provider.complete("acme", credential, read)
 
     async def provision(self, credential: Credential, *known: Resource) -> Provisioned:
-        return await self.provider.provision("acme", credential, known=known, checkpoint=pass_by)
+        made = await self.provider.provision("acme", credential, known=known, checkpoint=pass_by)
+        left = await made.finish(None) if made.finish else ()
+        assert all(is_sentence(each) for each in left)
+        return replace(made, warnings=made.warnings + left)
 
     def changes(self) -> list[str]:
         """The requests that may have changed something at the vendor."""

@@ -229,8 +229,8 @@ class Vault:
     async def disconnect(self, org: str, *, provider: str = "vapi") -> Integration:
         return await self.keeper.disconnect(org, provider, ORIGIN)
 
-    async def reconnect(self, org: str, *, provider: str = "vapi") -> Integration:
-        return await self.keeper.reconnect(org, provider, ORIGIN)
+    async def reconnect(self, org: str, *, provider: str = "vapi", warnings: Sequence[str] = ()) -> Integration:
+        return await self.keeper.reconnect(org, provider, ORIGIN, warnings=warnings)
 
     async def roll_back(self, org: str, version: int, *, expected: int, provider: str = "vapi") -> Integration:
         return await self.keeper.roll_back(org, provider, version, expected_version=expected, origin=ORIGIN)
@@ -676,9 +676,41 @@ async def test_what_was_never_connected_cannot_be_disconnected_or_reconnected(
 ) -> None:
     with pytest.raises(CredentialNotFound):
         await verb(vault, org)
-    await vault.put(org)
+    await vault.put(org, provider="twilio")
     with pytest.raises(CredentialNotFound):
         await verb(vault, org)
+
+
+async def test_a_setup_that_has_not_ended_is_given_up_and_its_credential_can_be_taken_up(
+    vault: Vault, store: Store, org: str
+) -> None:
+    await vault.put(org)
+    with pytest.raises(CredentialNotFound):
+        await vault.reconnect(org)
+    with pytest.raises(VersionConflict):
+        await vault.destroy(org, 1)
+    shown = await vault.disconnect(org)
+    assert (State.DISCONNECTED, 1, 2) == (shown.state, shown.version, shown.latest_version)
+    assert (0, 0) == (await readable(store, org), await readable(store, org, newest=True))
+    with pytest.raises(VersionConflict):
+        await vault.activate(org)
+    assert await vault.envelope.trusts(await read(store, org))
+    await vault.reconnect(org)
+    assert secret(org, "vapi", 1) == (await vault.get(org)).payload
+
+
+async def test_what_a_reconnect_says_stays_until_the_provider_has_answered(vault: Vault, org: str) -> None:
+    before = (await vault.connect(org)).last_verified_at
+    await vault.disconnect(org)
+    shown = await vault.reconnect(org, warnings=["Not set up yet."])
+    assert (State.CONNECTED, ("Not set up yet.",), before) == (
+        shown.state,
+        tuple(shown.warnings),
+        shown.last_verified_at,
+    )
+    await vault.reconnect(org)
+    assert ("Not set up yet.",) == tuple((await vault.integration(org)).warnings)
+    assert not (await vault.verify(org)).warnings
 
 
 async def test_a_refusal_is_kept_and_does_not_stop_reading(vault: Vault, store: Store, org: str) -> None:

@@ -13,23 +13,23 @@ export function stateOf({ state, warnings, rotationDueAt, rotatesByItself }, { a
   return warnings?.length ? "limited" : "connected";
 }
 
-// For each state its actions in their order, each with its words. Those below stand back.
-const CONNECTED = { main: [["verify", "verify"], ["configure", "configure"]], below: [["disconnect", "disconnect"]] };
-const EMPTY = { main: [["connect", "connect"]] };
+const [VERIFY, CONFIGURE, RECONNECT, DISCONNECT] = ["verify", "configure", "reconnect", "disconnect"].map((name) => [name, name]);
+// For each state its actions in their order, each with its words, and then those that stand back.
 const OFFERED = {
-  empty: EMPTY,
-  configuring: { main: [["connect", "finish"]], below: [["disconnect", "disconnect"]] },
-  connected: CONNECTED,
-  limited: CONNECTED,
-  "rotation-due": { main: [["configure", "renew"]], below: [["verify", "verify"], ["disconnect", "disconnect"]] },
-  error: { main: [["configure", "reconfigure"], ["verify", "verify"]], below: [["disconnect", "disconnect"]] },
-  disconnected: { main: [["reconnect", "reconnect"], ["configure", "reconfigure"]] },
+  empty: [[["connect", "connect"]]],
+  configuring: [[["connect", "finish"]], [DISCONNECT]],
+  connected: [[VERIFY, CONFIGURE], [DISCONNECT]],
+  limited: [[VERIFY, CONFIGURE, RECONNECT], [DISCONNECT]],
+  "rotation-due": [[["configure", "renew"]], [VERIFY, DISCONNECT]],
+  error: [[["configure", "reconfigure"], VERIFY], [DISCONNECT]],
+  disconnected: [[RECONNECT, ["configure", "reconfigure"]]],
 };
 const ROTATING = new Set(["connected", "limited"]);
+// Only another consent takes the place of one that was given up, or adds to one.
+const BY_CONSENT = { disconnected: "empty", limited: "connected" };
 
 /** What can be done in a state, as `[action, words]`. */
 export function offersOf(state, { rotatesByItself }, { byConsent = false } = {}) {
-  // A consent that was given up cannot be taken up again.
-  const { main = [], below = [] } = OFFERED[state === "disconnected" && byConsent ? "empty" : state] ?? {};
+  const [main = [], below = []] = OFFERED[(byConsent && BY_CONSENT[state]) || state] ?? [];
   return { main, below: rotatesByItself && ROTATING.has(state) ? [["rotate", "rotate"], ...below] : below };
 }

@@ -18,7 +18,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deploy.local.authority import DevelopmentAuthority
-from services.provider import rotate
+from services.provider import replacement
 from services.provider.config import Config
 from services.provider.outbound import Outbound, new_client
 from services.provider.provider import Accepted, Provider
@@ -138,7 +138,7 @@ async def test_killed_at_each_step_what_is_active_works_and_the_work_is_finished
         await world.connect(TWILIO, store_pb.TASK_ROTATE)
         await world.connect(RESEND, store_pb.TASK_ROTATE)
         await world.connect(await google_credential(known, client), store_pb.TASK_REFRESH)
-        for step in (*rotate.STEPS, *REFRESH_STEPS):
+        for step in (*replacement.STEPS, *REFRESH_STEPS):
             # A refresh is through in one life; the rotations take as many as there are steps.
             await fresh_database.admin("UPDATE tasks SET due_at = now() WHERE task = 'refresh'")
             own = settings(url) | {"TENANTVAULT_CHECKPOINT_KILL": step}

@@ -408,24 +408,25 @@ async def get_all(vaults: list[RunningVault], orgs: list[str]) -> None:
 
 
 async def test_a_key_that_a_running_vault_lacks_is_not_rotated_to(renewal: Renewal, org: str) -> None:
-    async with renewal.vault(renewal.old) as lacking:
-        await lacking.connect(org)
-        async with renewal.vault(renewal.old, renewal.new) as staged:
-            wanted = {"old": admin_pb.MASTER_KEY_STATE_ACTIVE, "new": admin_pb.MASTER_KEY_STATE_STAGED}
-            for vault, present in ((lacking, {"old"}), (staged, {"old", "new"})):
-                keys = (await key_status(vault)).master_keys
-                assert wanted == {key.master_key_id: key.state for key in keys}
-                assert present == {key.master_key_id for key in keys if key.present}
-        async with renewal.vault(renewal.new, renewal.old) as target:
-            with pytest.raises(KeyNotEverywhere) as refused:
-                await rotate(target)
-            [row] = await renewal.database.admin("SELECT vault_id FROM vaults WHERE NOT 'new' = ANY(master_keys)")
-            assert (
-                f"vault {row['vault_id']} does not have master key new yet: give it to all vaults, then rotate"
-                == refused.value.message
-            )
-            assert {"old": 1, "new": 0} == await org_keys(target)
-            assert [] == await target.events("_vault", "master_key.rotate")
+    async with renewal.vault(renewal.old, renewal.new) as staged:
+        await staged.connect(org)
+        assert {
+            "old": (admin_pb.MASTER_KEY_STATE_ACTIVE, True),
+            "new": (admin_pb.MASTER_KEY_STATE_STAGED, True),
+        } == {key.master_key_id: (key.state, key.present) for key in (await key_status(staged)).master_keys}
+    async with renewal.vault(renewal.new, renewal.old) as target, renewal.vault(renewal.old) as lacking:
+        assert {"old": True, "new": False} == {
+            key.master_key_id: key.present for key in (await key_status(lacking)).master_keys
+        }
+        with pytest.raises(KeyNotEverywhere) as refused:
+            await rotate(target)
+        [row] = await renewal.database.admin("SELECT vault_id FROM vaults WHERE NOT 'new' = ANY(master_keys)")
+        assert (
+            f"vault {row['vault_id']} does not have master key new yet: give it to all vaults, then rotate"
+            == refused.value.message
+        )
+        assert {"old": 1, "new": 0} == await org_keys(target)
+        assert [] == await target.events("_vault", "master_key.rotate")
 
 
 async def test_a_master_key_is_rotated_under_its_readers_and_the_old_one_retired_when_nobody_wraps_with_it(

@@ -914,8 +914,15 @@ WALLS = {
         "the vault's database role is privileged: log in as tenantvault_app",
     ),
     "a retired master key made active": (
-        "INSERT INTO master_keys (master_key_id, fingerprint, state) VALUES ('gone', 'x', 'active')",
-        "DELETE FROM master_keys WHERE master_key_id = 'gone'",
+        (
+            "WITH gone AS (INSERT INTO master_keys (master_key_id, fingerprint, state) VALUES ('gone', 'x', 'active'))"
+            " INSERT INTO signing_keys (key_id, master_key_id, wrapped_key, public_key, is_current)"
+            " VALUES ('gone', 'gone', 'x', 'x', false)"
+        ),
+        (
+            "WITH gone AS (DELETE FROM signing_keys WHERE master_key_id = 'gone')"
+            " DELETE FROM master_keys WHERE master_key_id = 'gone'"
+        ),
         "master keys",
         "master key gone is missing: add it to TENANTVAULT_MASTER_KEYS",
     ),

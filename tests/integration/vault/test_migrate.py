@@ -143,7 +143,7 @@ async def test_what_the_first_version_had_is_handed_out_when_it_was_connected_ag
     )
     resource = assistant()
     await first_version(database, org, resource)
-    assert ["0002_depth", "0003_life", "0004_batches"] == await migrate(database.admin_url)
+    assert ["0002_depth", "0003_life", "0004_batches", "0005_retired"] == await migrate(database.admin_url)
     async with running_vault(vault_settings(database, authority), authority) as vault:
         # Nothing vouches for it: whoever wrote to the database before could have written it.
         with pytest.raises(CredentialUnreadable):
@@ -189,7 +189,7 @@ async def test_what_was_ever_connected_is_tested_within_a_day_and_its_keys_are_r
     await empty.admin(
         "INSERT INTO org_credentials (org_id, provider, latest_version) VALUES ($1, 'googleCalendar', 1)", org
     )
-    assert ["0003_life", "0004_batches"] == await migrate(empty.admin_url)
+    assert ["0003_life", "0004_batches", "0005_retired"] == await migrate(empty.admin_url)
     rows = await empty.admin(
         "SELECT org_id, provider, task, by_hand, waits, owner, attempts, due_at - now() AS due_in FROM tasks"
         " ORDER BY task DESC, provider"
@@ -266,6 +266,14 @@ async def test_a_role_that_may_not_act_as_the_owner_is_told_by_its_state(empty: 
     code, out, err = await command(TENANTVAULT_MIGRATION_DATABASE_URL=url)
     assert (1, "") == (code, out)
     assert "migrate: the database refused or cannot be reached: InsufficientPrivilegeError (SQLSTATE 42501)\n" == err
+
+
+async def test_a_database_that_takes_no_writes_is_told_in_a_sentence(empty: Database) -> None:
+    name = urlsplit(empty.admin_url).path[1:]
+    await empty.admin(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    code, out, err = await command(TENANTVAULT_MIGRATION_DATABASE_URL=empty.admin_url)
+    assert (1, "") == (code, out)
+    assert "migrate: the database refused or cannot be reached: TargetServerAttributeNotMatched\n" == err
 
 
 async def test_a_changed_migration_is_told_in_a_sentence(empty: Database) -> None:

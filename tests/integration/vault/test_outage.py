@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -22,6 +23,7 @@ from tenantvault.errors import AuditUnavailable, CredentialNotFound, TenantVault
 from tenantvault.v1 import access_service_pb2 as access_pb
 from tenantvault.v1 import credential_pb2 as pb
 from tenantvault.v1 import store_service_pb2 as store_pb
+from tests.chaos.relay import Relay
 from tests.integration.conftest import Database, fill_template, new_database
 from tests.integration.vault.conftest import (
     VAPI,
@@ -31,6 +33,7 @@ from tests.integration.vault.conftest import (
     eventually,
     held,
     running_vault,
+    vault_settings,
     waiting_for_locks,
 )
 from tests.integration.vault.contract import METHODS, filled, stub
@@ -59,6 +62,19 @@ def away(server: EmbeddedPostgres) -> Iterator[None]:
         yield
     finally:
         server.start()
+
+
+@contextlib.asynccontextmanager
+async def read_only(database: Database) -> AsyncIterator[None]:
+    """The database is to vaults as a standby is; the connections that they have are cut."""
+    role = f"ALTER ROLE tenantvault_app IN DATABASE {urlsplit(database.app_url).path[1:]}"
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tenantvault_app'"
+    await database.admin(f"{role} SET default_transaction_read_only = on")
+    try:
+        await database.admin(f"{cut} AND datname = current_database()")
+        yield
+    finally:
+        await database.admin(f"{role} RESET default_transaction_read_only")
 
 
 # It says what is wrong with the database.
@@ -113,6 +129,34 @@ async def test_while_the_database_is_away_what_is_in_memory_is_served_and_the_re
     [trouble] = journal.events("self-check failed")
     assert trouble["reason"].startswith("the database cannot be reached (")
     assert [] == journal.events("a handler failed")
+
+
+async def test_a_database_that_takes_no_writes_is_away(
+    vault: RunningVault, database: Database, org: str, other_org: str
+) -> None:
+    """A standby may lie behind: what it says is never given as new."""
+    await vault.connect(org)
+    await vault.connect(other_org)
+    await vault.get(org)
+    async with read_only(database):
+        for _ in range(2):
+            got = await vault.get(org)
+            assert (VAPI, True) == (got.credential, got.served_stale)
+            with pytest.raises(VaultUnavailable):
+                await vault.get(other_org)
+        assert not await vault.server.check()
+        assert await serving(vault)
+    await vault.in_sync()
+    assert not (await vault.get(other_org)).served_stale
+
+
+async def test_to_see_that_a_database_takes_writes_costs_no_round_trip(database: Database) -> None:
+    db = await module.listen(database.app_url)
+    try:
+        [row] = await database.admin("SELECT query FROM pg_stat_activity WHERE pid = $1", db.get_server_pid())
+        assert "" == row["query"]
+    finally:
+        await db.close()
 
 
 async def test_who_cannot_bear_an_old_answer_is_told_that_there_is_no_other(
@@ -172,6 +216,35 @@ async def test_a_vault_that_allows_no_stale_answers_gives_none(
                 with pytest.raises(VaultUnavailable):
                     await call((await vault.access()).GetCredential, get)
         assert (await vault.get(org)).credential == VAPI
+
+
+@pytest.mark.parametrize("allowed", ["60", "0"])
+async def test_a_vault_that_alone_is_cut_off_gives_what_was_taken_away_marked_or_not_at_all(
+    allowed: str, vault: RunningVault, authority: DevelopmentAuthority, database: Database, org: str, tmp_path: Path
+) -> None:
+    url = urlsplit(database.app_url)
+    [folder], [port] = (parse_qs(url.query).get(name, ["5432"]) for name in ("host", "port"))
+    async with Relay.served() as relay:
+        relay.lead_to(Path(folder) / f".s.PGSQL.{port}")
+        there = url._replace(netloc=f"{url.netloc.rpartition('@')[0]}@127.0.0.1:{relay.port}", query="").geturl()
+        settings = vault_settings(database, authority) | {
+            "TENANTVAULT_DATABASE_URL": there,
+            "TENANTVAULT_MAX_STALENESS_SECONDS": allowed,
+        }
+        async with running_vault(settings, authority) as cut_off:
+            await vault.connect(org)
+            assert not (await cut_off.get(org)).served_stale
+            relay.lead_to(tmp_path / "nobody listens here")
+            await vault.freeze(org)
+            get = access_pb.GetCredentialRequest(org_id=org, provider=pb.PROVIDER_VAPI)
+            if allowed == "0":
+                with pytest.raises(VaultUnavailable):
+                    await call((await cut_off.access()).GetCredential, get)
+            else:
+                assert (await call((await cut_off.access()).GetCredential, get)).credential.served_stale
+            get.max_staleness.SetInParent()
+            with pytest.raises(VaultUnavailable):
+                await call((await cut_off.access()).GetCredential, get)
 
 
 async def test_what_is_read_while_the_database_is_away_is_in_the_audit_when_it_is_back(

@@ -16,6 +16,7 @@ from services.vault.audit import SigningKey, event_of
 from services.vault.credential import Facts
 from services.vault.database import Pool, open_pool
 from services.vault.keyring import Keyring
+from services.vault.local_key import LocalKey
 from services.vault.memory import MemoryStore
 from services.vault.postgres import PostgresStore
 from services.vault.postgres_audit import PostgresAudit
@@ -157,6 +158,42 @@ async def test_under_a_master_key_that_was_retired_meanwhile_nothing_new_is_stor
         # What is under the key already goes on.
         await vault.connect(org, expected=1)
         assert secret(org, "vapi", 2) == (await vault.get(org)).payload
+
+
+async def test_under_a_master_key_that_is_being_retired_nothing_is_wrapped_anew(
+    fresh_database: Database, org: str
+) -> None:
+    old, new = LocalKey("old", os.urandom(32)), LocalKey("new", os.urandom(32))
+    async with open_pool(fresh_database.app_url) as pool:
+        ring, keys = Keyring([new, old]), PostgresKeys(pool)
+        vault = Vault(await parts_of(pool, ring))
+        await vault.connect(org)
+        [key] = await keys.keys_under_others("old", after="", at_most=1)
+        signing = await keys.signing_key()
+        assert signing is not None
+        under_old = Keyring([old])
+        moved = [await under_old.wrap(each.org_id, each.key_id, await ring.unwrap(each)) for each in (key, signing)]
+        db = await asyncpg.connect(fresh_database.app_url)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async with db.transaction():
+                    await db.execute("SELECT FROM master_keys WHERE master_key_id = 'old' FOR UPDATE")
+                    rewrapping = group.create_task(keys.rewrap([key], moved[:1]))
+                    signs = group.create_task(keys.rewrap_signing_key(signing, moved[1]))
+                    await eventually(lambda: waiting_for_locks(fresh_database, 2))
+                    await db.execute("UPDATE master_keys SET state = 'retired' WHERE master_key_id = 'old'")
+                assert 0 == await rewrapping
+                await signs
+        finally:
+            await db.close()
+        assert [key] == await keys.keys_under_others("old", after="", at_most=1)
+        assert signing == await keys.signing_key()
+        assert secret(org, "vapi", 1) == (await vault.get(org)).payload
+        # Under one that is not, they are.
+        await fresh_database.admin("UPDATE master_keys SET state = 'active' WHERE master_key_id = 'old'")
+        assert 1 == await keys.rewrap([key], moved[:1])
+        await keys.rewrap_signing_key(signing, moved[1])
+        assert moved == [*await keys.keys_under_others("new", after="", at_most=1), await keys.signing_key()]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.authority import DevelopmentAuthority
-from services.rpc.server import NotReady
+from services.rpc.server import CannotTell, NotReady
 from services.vault.audit import SigningKey
 from services.vault.config import Config
 from services.vault.database import open_pool
@@ -56,6 +56,18 @@ POLICY = (
     " USING (org_id = current_setting('tenantvault.org_id', true))"
     " WITH CHECK (org_id = current_setting('tenantvault.org_id', true))"
 )
+
+
+def under(*names: str) -> str:
+    """Statements that put keys beside the vault's own, and wrap something under each."""
+    return "".join(
+        f"INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('{name}', 'x');"
+        "INSERT INTO signing_keys (key_id, master_key_id, wrapped_key, public_key, is_current)"
+        f" VALUES ('{name}', '{name}', 'x', 'x', false);"
+        for name in names
+    )
+
+
 HERE = "DO $$ BEGIN EXECUTE format('{}', current_database()); END $$"
 POLICY_REASON = "the row-level security policy of table org_keys is not the one that was migrated"
 
@@ -212,9 +224,9 @@ FAULTS = {
         "migration 0001_vault is missing: run python -m services.vault.migrate",
     ),
     "the newest migration missing": Fault(
-        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0004_batches'",
-        "UPDATE schema_migrations SET name = '0004_batches' WHERE name = '0000_other'",
-        "migration 0004_batches is missing: run python -m services.vault.migrate",
+        "UPDATE schema_migrations SET name = '0000_other' WHERE name = '0005_retired'",
+        "UPDATE schema_migrations SET name = '0005_retired' WHERE name = '0000_other'",
+        "migration 0005_retired is missing: run python -m services.vault.migrate",
     ),
     "migration changed": Fault(
         "UPDATE schema_migrations SET checksum = 'x' || checksum",
@@ -227,12 +239,13 @@ FAULTS = {
         "the database has no schema: run python -m services.vault.migrate",
     ),
     "master key lost": Fault(
-        "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('2025', 'x')",
-        "DELETE FROM master_keys WHERE master_key_id = '2025'",
+        under("2025"),
+        "DELETE FROM signing_keys WHERE master_key_id = '2025'; DELETE FROM master_keys WHERE master_key_id = '2025'",
         "master key 2025 is missing: add it to TENANTVAULT_MASTER_KEYS",
     ),
     "master key lost, and another": Fault(
-        "INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('2024', 'x'), ('2025', 'x')",
+        under("2024", "2025"),
+        "DELETE FROM signing_keys WHERE master_key_id IN ('2024', '2025');"
         "DELETE FROM master_keys WHERE master_key_id IN ('2024', '2025')",
         "master key 2024, 2025 is missing: add it to TENANTVAULT_MASTER_KEYS",
     ),
@@ -425,6 +438,72 @@ async def test_a_key_behind_the_first_is_staged_and_active_once_it_is_the_first(
         assert {"test-1": "active", "test-2": "active"} == await states(fresh_database)
 
 
+async def test_a_vault_whose_first_key_the_others_lack_does_not_serve_and_takes_no_other_down(
+    fresh_database: Database, authority: DevelopmentAuthority, journal: Journal, org: str
+) -> None:
+    settings, new = vault_settings(fresh_database, authority), master_keys("test-2")
+    first = {**settings, "TENANTVAULT_MASTER_KEYS": f"{new}\n{fresh_database.master_keys}"}
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+        async with running_vault(first, authority, ready=False) as hasty:
+            await hasty.in_sync()
+            assert not await hasty.server.check()
+            assert NOT_SERVING == await health(hasty)
+            assert {"test-1": "active"} == await states(fresh_database)
+            assert await vault.server.check()
+            assert 1 == (await vault.get(org)).version
+        [row] = await fresh_database.admin("SELECT vault_id FROM vaults")
+    [failure] = journal.events("self-check failed")
+    assert failure["reason"] == (
+        f"master key test-2 is first here, and vault {row['vault_id']} does not have it: put it second in"
+        " TENANTVAULT_MASTER_KEYS of all vaults, then first"
+    )
+    # The key is lost, and nothing was wrapped under it.
+    async with running_vault(settings, authority) as vault:
+        assert 1 == (await vault.get(org)).version
+
+
+async def test_a_vault_that_comes_without_a_key_keeps_no_vault_from_serving_that_wraps_with_it(
+    fresh_database: Database, authority: DevelopmentAuthority, org: str
+) -> None:
+    settings, new = vault_settings(fresh_database, authority), master_keys("test-2")
+    first = {**settings, "TENANTVAULT_MASTER_KEYS": f"{new}\n{fresh_database.master_keys}"}
+    async with running_vault(settings, authority):
+        pass
+    async with running_vault(first, authority) as vault, running_vault(settings, authority) as late:
+        await late.in_sync()
+        assert await vault.server.check()
+        async with running_vault(first, authority, ready=False) as another:
+            assert not await another.server.check()
+        # From the first thing that is wrapped under it, the key is missed.
+        assert await late.server.check()
+        await vault.connect(org)
+        assert not await late.server.check()
+        assert await vault.server.check()
+    # And it may be the first again, whoever runs.
+    async with running_vault(settings, authority, ready=False) as late:
+        await late.in_sync()
+        async with running_vault(first, authority) as vault:
+            assert 1 == (await vault.get(org)).version
+
+
+async def test_a_key_under_which_nothing_is_wrapped_may_be_lost_but_its_name_is_taken(
+    fresh_database: Database, authority: DevelopmentAuthority, journal: Journal, org: str
+) -> None:
+    settings = vault_settings(fresh_database, authority)
+    async with running_vault(settings, authority) as vault:
+        await vault.connect(org)
+    await fresh_database.admin("INSERT INTO master_keys (master_key_id, fingerprint) VALUES ('lost', 'x')")
+    async with running_vault(settings, authority) as vault:
+        assert 1 == (await vault.get(org)).version
+    for names, is_let_in in (("lost", False), ("next", True)):
+        keys = f"{master_keys(names)}\n{fresh_database.master_keys}"
+        async with running_vault({**settings, "TENANTVAULT_MASTER_KEYS": keys}, authority, ready=False) as vault:
+            assert is_let_in == await vault.server.check()
+    [failure] = journal.events("self-check failed")
+    assert "master key lost is another key than the first of this id: give it an id of its own" == failure["reason"]
+
+
 async def test_a_retired_key_may_go_or_stay_but_never_be_first(
     fresh_database: Database, authority: DevelopmentAuthority, journal: Journal
 ) -> None:
@@ -479,6 +558,63 @@ async def test_a_master_key_that_does_not_wrap_and_unwrap_keeps_a_vault_from_ser
         assert SERVING == await health(vault)
     [failure] = journal.events("self-check failed")
     assert "master key test-1 does not wrap and unwrap: look at the key service" == failure["reason"]
+
+
+PROOF_SECONDS = 300
+
+
+@pytest.mark.parametrize(
+    ("method", "instead", "goes_on"),
+    [("wrap", nothing_wraps, True), ("unwrap", nothing_wraps, True), ("unwrap", something_else_comes_out, False)],
+    ids=["no wrapping", "no unwrapping", "something else"],
+)
+async def test_that_the_first_key_wraps_is_proved_again_after_minutes(
+    fresh_database: Database, monkeypatch: pytest.MonkeyPatch, method: str, instead: Any, goes_on: bool
+) -> None:
+    """A key service that is away stops what needs it, and nothing else: what is remembered is still served."""
+    now = 0.0
+    problem = "master key test-1 does not wrap and unwrap: look at the key service"
+    async with open_pool(fresh_database.app_url) as pool:
+        ring = Keyring.parse(fresh_database.master_keys)
+        chain = SigningKey(PostgresKeys(pool), ring, random=os.urandom).chain
+        check = SelfCheck(pool, ring, chain=chain, unreadable=Unreadable, timer=lambda: now)
+        await check()
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalKey, method, instead)
+            now = PROOF_SECONDS - 1
+            await check()
+            now = PROOF_SECONDS
+            for _ in range(2):
+                with pytest.raises(NotReady, match=problem) as found:
+                    await check()
+                assert goes_on == isinstance(found.value, CannotTell)
+            # What keeps a vault from serving in any case is not hidden behind it.
+            async with broken(fresh_database, FAULTS["no events can be added"]):
+                with pytest.raises(NotReady) as found:
+                    await check()
+                assert not isinstance(found.value, CannotTell)
+        await check()
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalKey, method, instead)
+            now += PROOF_SECONDS - 1
+            await check()
+
+
+async def test_a_diagnosis_asks_the_key_service_each_time(
+    database: Database, authority: DevelopmentAuthority, monkeypatch: pytest.MonkeyPatch, org: str
+) -> None:
+    problem = "master key test-1 does not wrap and unwrap: look at the key service"
+    async with running_vault(vault_settings(database, authority), authority) as vault:
+        await vault.connect(org)
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalKey, "wrap", nothing_wraps)
+            assert dict.fromkeys(CHECKS, "") | {"wrapping": problem} == await vault.diagnosis()
+            # What was found is not forgotten by the next check, and takes nothing away that needs no key service.
+            assert not await vault.server.check()
+            assert SERVING == await health(vault)
+            assert 1 == (await vault.get(org)).version
+        assert dict.fromkeys(CHECKS, "") == await vault.diagnosis()
+        assert await vault.server.check()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from services.provider.provider import Accepted, Checkpoint, Provisioned, Refuse
 from services.provider.providers.elevenlabs.answers import lacks_permission, text
 from services.provider.providers.elevenlabs.api import MODELS, USER, VOICES, Api
 from services.provider.providers.elevenlabs.form import description, problems, trimmed
-from services.provider.providers.elevenlabs.webhooks import Webhook, Webhooks
+from services.provider.providers.elevenlabs.webhooks import NOT_TOLD, Webhook, Webhooks
 from tenantvault.credentials import Credential, ElevenLabsCredential, Provider, Resource
 from tenantvault.errors import (
     AccountSuspended,
@@ -98,7 +98,7 @@ class ElevenLabs:
         del known, checkpoint
         if credential.webhook_id:
             is_told = await self._webhooks.tell_of_calls(credential)
-            return Provisioned((), () if is_told else (_NOT_TOLD,))
+            return Provisioned((), () if is_told else (NOT_TOLD,))
         return Provisioned((), self._unverified(org_id, credential))
 
     async def inspect(
@@ -146,10 +146,6 @@ class ElevenLabs:
 
 _READS: Final[Mapping[str, str]] = {"models_read": MODELS, "voices_read": VOICES}
 _ADD: Final = "it works for the rest. Edit the key in ElevenLabs' dashboard, under API keys, to add what you need."
-_NOT_TOLD: Final = (
-    "ElevenLabs does not tell the new webhook of calls: another one is chosen for them, or this key may not choose. "
-    "Choose it in ElevenLabs under Agents, Settings, Post-call webhook."
-)
 _UNVERIFIED: Final = "Without a webhook secret, webhooks cannot be verified"
 _OF_STATUS: Final[Mapping[str, str]] = {
     "active": "",

@@ -30,6 +30,11 @@ from tenantvault.secret import Secret
 EVENTS: Final = ("transcript", "call_initiation_failure")
 """What a webhook of ours is told of calls."""
 
+NOT_TOLD: Final = (
+    "ElevenLabs does not tell the webhook that was made of calls: another one is chosen for them, or this key may not "
+    "choose. Choose it in ElevenLabs under Agents, Settings, Post-call webhook."
+)
+
 # Seconds to wait before each look for a webhook whose creation got no answer.
 _LOOKS: Final = (0.5, 1.0, 2.0)
 _CALLS: Final = "post_call_webhook_id"
@@ -114,7 +119,9 @@ class Webhooks:
             return "The webhook that was made at ElevenLabs is gone: connect ElevenLabs again, and it is made anew."
         if _is_off(found):
             return "The webhook that was made at ElevenLabs is disabled: enable it there, or connect ElevenLabs again."
-        return ""
+        calls = await self._api.call_webhook(credential)
+        is_told = not isinstance(calls, Refused) and text(calls, _CALLS) == credential.webhook_id
+        return "" if is_told else NOT_TOLD
 
     async def remove(self, credential: ElevenLabsCredential) -> str:
         """Delete the webhook that was made; returns what could not be done, as a sentence."""

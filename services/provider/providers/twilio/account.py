@@ -1,7 +1,8 @@
 """A customer's Twilio account: the test of its credential, and what webhooks name it by."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from services.provider.description import Description
@@ -81,37 +82,32 @@ class Twilio:
     async def complete(
         self, org_id: str, credential: TwilioCredential, newest: Callable[[], Awaitable[Credential | None]]
     ) -> TwilioCredential:
-        """See the port. The customer chooses everything; what is kept are the webhooks that the numbers had before."""
+        """See the port. The customer chooses everything; what is kept are the webhooks that the numbers had before.
+
+        Those of another account's numbers are kept too, for when that one is connected again.
+        """
         del org_id
         if not self._webhooks:
             return credential
         numbers = [number async for _, number in self._owned(credential)]
         before = await newest()
-        is_same = isinstance(before, TwilioCredential) and before.account_sid == credential.account_sid
-        kept = before.saved_webhooks if is_same and isinstance(before, TwilioCredential) else ()
+        kept = before.saved_webhooks if isinstance(before, TwilioCredential) else ()
         return replace(credential, saved_webhooks=self._webhooks.to_save(numbers, kept))
 
     async def provision(
         self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
     ) -> Provisioned:
-        """See the port. Webhooks name the account and the numbers; the step of each number is `webhooks_<role>`.
+        """See the port. Webhooks name the account and the numbers, which are looked for and not touched.
 
         A number for WhatsApp that the account does not own is not registered: whoever typed it first would keep its
-        owner from connecting. Numbers of before that are not used any more get their own webhooks back.
+        owner from connecting. The step of each number that is pointed here in the end is `webhooks_<role>`.
         """
         del org_id, known
-        resources = [Resource(ResourceKind.TWILIO_ACCOUNT, credential.account_sid, "account")]
-        used = set()
-        async for role, number in self._owned(credential):
-            if self._webhooks:
-                if refused := await self._webhooks.point(credential, number):
-                    raise refused.error()
-                await checkpoint(f"webhooks_{role}")
-            resources.append(Resource(ResourceKind.PHONE_NUMBER, number["phone_number"], role))
-            used.add(text(number, "sid"))
-        unused = [saved for saved in credential.saved_webhooks if saved.number_sid not in used]
-        warnings = [await self._webhooks.put_back(credential, saved) for saved in unused]
-        return Provisioned(tuple(resources), _unique(warnings))
+        numbers = {role: number async for role, number in self._owned(credential)}
+        account = _account(credential)
+        phones = (Resource(ResourceKind.PHONE_NUMBER, each["phone_number"], role) for role, each in numbers.items())
+        finish = partial(self._point, credential, numbers, checkpoint) if self._webhooks else None
+        return Provisioned((account, *phones), finish=finish)
 
     async def inspect(
         self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...]
@@ -137,9 +133,32 @@ class Twilio:
     async def release(
         self, org_id: str, credential: TwilioCredential, *, known: tuple[Resource, ...]
     ) -> tuple[str, ...]:
-        """See the port. The numbers get the webhooks back that they had before."""
-        del org_id, known
+        """See the port. The numbers get the webhooks back that they had before, if the account is this org's."""
+        del org_id
+        if _account(credential) not in known:
+            return ()
         return _unique([await self._webhooks.put_back(credential, saved) for saved in credential.saved_webhooks])
+
+    async def _point(
+        self,
+        credential: TwilioCredential,
+        numbers: Mapping[str, Number],
+        checkpoint: Checkpoint,
+        before: Credential | None,
+    ) -> tuple[str, ...]:
+        """Point the numbers here, and give those that are not used any more their own webhooks back."""
+        sentences = []
+        for role, number in numbers.items():
+            if why := await self._webhooks.point(credential, number):
+                sentences.append(f"Calls and messages to the {_CALLED[role]} do not come here yet: {why}")
+            await checkpoint(f"webhooks_{role}")
+        used = {text(number, "sid") for number in numbers.values()}
+        unused = [saved for saved in credential.saved_webhooks if saved.number_sid not in used]
+        sentences += [await self._webhooks.put_back(credential, saved) for saved in unused]
+        if isinstance(before, TwilioCredential) and before.account_sid != credential.account_sid:
+            left = [await self._webhooks.put_back(before, saved) for saved in before.saved_webhooks]
+            sentences.append(_ACCOUNT_BEFORE if any(left) else "")
+        return _unique(sentences)
 
     async def _account(self, credential: TwilioCredential) -> Verdict:
         """The verdict on the account. Most API keys may not read it: the numbers decide about those."""
@@ -175,6 +194,10 @@ _WHATSAPP_NOT_OWNED: Final = (
     "This account does not own the WhatsApp number as a phone number: its messages cannot be matched to your"
     " organisation by that number."
 )
+_ACCOUNT_BEFORE: Final = (
+    "The numbers of the Twilio account used before may still send their calls and messages here: set their webhooks "
+    "there yourself."
+)
 _NO_EFFECT: Final = "a webhook that is set on the number has no effect."
 
 
@@ -184,6 +207,10 @@ def _verdict(account: Account) -> Verdict:
     if account.status != "active":
         raise ProviderUnknownAnswer
     return Accepted((_TRIAL,) if account.kind == "Trial" else (), account.name)
+
+
+def _account(credential: TwilioCredential) -> Resource:
+    return Resource(ResourceKind.TWILIO_ACCOUNT, credential.account_sid, "account")
 
 
 def _has_another_for_whatsapp(credential: TwilioCredential) -> bool:

@@ -41,10 +41,23 @@ class Webhooks:
             remembered[_sid(number)] = self._own(number, remembered.get(_sid(number), nothing))
         return tuple(remembered.values())
 
-    async def point(self, credential: TwilioCredential, number: Number) -> Refused | None:
-        """Point a number to this deployment. A number that does already is not touched."""
+    async def point(self, credential: TwilioCredential, number: Number) -> str:
+        """Point a number to this deployment; a sentence when it could not be done. It raises nothing.
+
+        A number that does already is not touched.
+        """
         changes = {name: value for name, value in self._wanted() if text(number, _FIELDS[name]) != value}
-        return await self.api.change_number(credential, _sid(number), changes) if changes else None
+        if not changes:
+            return ""
+        try:
+            refused = await self.api.change_number(credential, _sid(number), changes)
+        except TenantVaultError as error:
+            _log.info("a number could not be pointed here", extra={"reason": error.reason})
+            return "Twilio did not answer. Reconnect to set its webhooks."
+        if refused is None:
+            return ""
+        _log.info("a number was not let be pointed here", extra={"reason": refused.kind.reason})
+        return "Twilio did not let us set its webhooks. Connect with a key that may change phone numbers."
 
     async def put_back(self, credential: TwilioCredential, saved: TwilioWebhook) -> str:
         """Give a number its own webhooks again, where they still point to us; a sentence when it could not be done.

@@ -10,8 +10,8 @@ from typing import Final
 from services.provider.description import Description
 from services.provider.outbound import Outbound
 from services.provider.provider import Accepted, Checkpoint, Provisioned, Refused, Verdict
-from services.provider.providers.vapi.api import Api
-from services.provider.providers.vapi.assistants import Assistants
+from services.provider.providers.vapi.api import Api, Assistant
+from services.provider.providers.vapi.assistants import Assistants, lacks
 from services.provider.providers.vapi.body import assistant
 from services.provider.providers.vapi.form import description, problems, trimmed
 from services.provider.providers.vapi.templates import ROLES, Templates, standard
@@ -88,31 +88,43 @@ class Vapi:
     async def provision(
         self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...], checkpoint: Checkpoint
     ) -> Provisioned:
-        """See the port. An assistant for each role; the steps are `assistant_inbound` and `assistant_outbound`."""
-        found = await self._assistants.find(credential, org_id, _by_role(known))
-        resources = []
+        """See the port. An assistant for each role; the steps are `assistant_inbound` and `assistant_outbound`.
+
+        One that is on record is changed in the end: until then, whoever gets its webhooks knows the secret of before.
+        """
+        on_record = _by_role(known)
+        found = await self._assistants.find(credential, org_id, on_record)
+        resources, later = [], []
         for role in ROLES:
-            wanted = assistant(
-                org_id,
-                role,
-                mark=self._mark,
-                url=self._webhook_url,
-                credential=credential,
-                templates=self._templates,
-            )
-            made = await self._assistants.settle(credential, wanted, found.get(role))
+            wanted, there = self._wanted(org_id, credential, role), found.get(role)
+            if there and there["id"] == on_record.get(role) and lacks(there, wanted):
+                later.append((wanted, there))
+                made = on_record[role]
+            else:
+                made = await self._assistants.settle(credential, wanted, there)
             resources.append(Resource(ResourceKind.VAPI_ASSISTANT, made, role))
             await checkpoint(f"assistant_{role}")
-        return Provisioned(tuple(resources))
+
+        async def finish(before: Credential | None) -> tuple[str, ...]:
+            del before
+            said = [await self._assistants.change(credential, wanted, there) for wanted, there in later]
+            return tuple(sentence for sentence in said if sentence)
+
+        return Provisioned(tuple(resources), finish=finish if later else None)
 
     async def inspect(self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
         """See the port."""
-        return await self._assistants.inspect(credential, org_id, _by_role(known), url=self._webhook_url)
+        wanted = {role: self._wanted(org_id, credential, role) for role in ROLES}
+        return await self._assistants.inspect(credential, org_id, _by_role(known), wanted=wanted)
 
     async def release(self, org_id: str, credential: VapiCredential, *, known: tuple[Resource, ...]) -> tuple[str, ...]:
         """See the port. What is ours says so itself, so that the record is not needed."""
         del known
         return await self._assistants.remove(credential, org_id)
+
+    def _wanted(self, org_id: str, credential: VapiCredential, role: str) -> Assistant:
+        url, templates = self._webhook_url, self._templates
+        return assistant(org_id, role, mark=self._mark, url=url, credential=credential, templates=templates)
 
 
 def _same_account(one: VapiCredential, other: VapiCredential) -> bool:

@@ -14,7 +14,13 @@ from services.provider.provider import MayComeAbout, Refused
 from services.provider.providers.vapi.api import Api, Assistant
 from services.provider.providers.vapi.templates import ROLES
 from tenantvault.credentials import VapiCredential
-from tenantvault.errors import ProviderConflict, ProviderUnavailable, ProviderUnknownAnswer, TenantVaultError
+from tenantvault.errors import (
+    ProviderConflict,
+    ProviderRefused,
+    ProviderUnavailable,
+    ProviderUnknownAnswer,
+    TenantVaultError,
+)
 
 _LARGEST_PAGE: Final = 1000
 _SHRINK: Final = 4
@@ -51,17 +57,32 @@ class Assistants:
     async def settle(self, credential: VapiCredential, wanted: Assistant, found: Assistant | None) -> str:
         """Make the wanted assistant of the one found, or anew; returns its id."""
         assistant = found or await self._create(credential, wanted)
-        if _metadata(assistant).get("spec_hash") != wanted["metadata"]["spec_hash"]:
-            assistant = _granted(await self._api.update(credential, assistant["id"], wanted))
-            if _metadata(assistant).get("spec_hash") != wanted["metadata"]["spec_hash"]:
+        if lacking := lacks(assistant, wanted):
+            assistant = _granted(await self._api.update(credential, assistant["id"], lacking))
+            if lacks(assistant, wanted):
                 # By the vendor's change log, an org's changes may stay drafts until somebody publishes them.
                 _log.warning("an assistant did not take a change", extra={"assistant_id": assistant["id"]})
         return str(assistant["id"])
 
+    async def change(self, credential: VapiCredential, wanted: Assistant, found: Assistant) -> str:
+        """Make the wanted assistant of the one found; a sentence when it could not be done. It raises nothing."""
+        try:
+            await self.settle(credential, wanted, found)
+        except TenantVaultError as error:
+            _log.info("an assistant could not be changed", extra={"reason": error.reason})
+            why = "did not let us change it" if isinstance(error, ProviderRefused) else "did not answer"
+            role = wanted["metadata"]["role"]
+            return f"The {role} assistant still has the webhook secret and settings of before: Vapi {why}. Reconnect."
+        return ""
+
     async def inspect(
-        self, credential: VapiCredential, org_id: str, stored: Mapping[str, str], *, url: str
+        self, credential: VapiCredential, org_id: str, stored: Mapping[str, str], *, wanted: Mapping[str, Assistant]
     ) -> tuple[str, ...]:
-        """What is wrong with the org's assistants, a sentence each. Raises nothing but `ProviderUnreachable`."""
+        """What is wrong with the org's assistants, a sentence each. Raises nothing but `ProviderUnreachable`.
+
+        Of the wanted ones only what makes the webhooks arrive and prove themselves is compared: the rest is the
+        customer's to change.
+        """
         sentences = []
         for role in ROLES:
             assistant = await self._api.get(credential, stored[role]) if role in stored else {}
@@ -71,8 +92,12 @@ class Assistants:
                 sentences.append(f"The {role} assistant was deleted at Vapi: reconnect to make it again.")
             elif assistant and self._role(assistant, org_id) != role:
                 sentences.append(f"The {role} assistant lost its mark at Vapi: reconnect to make another.")
-            elif assistant and _server(assistant).get("url") != url:
+            elif assistant and _server(assistant).get("url") != (url := wanted[role]["server"]["url"]):
                 sentences.append(f"The {role} assistant sends its webhooks elsewhere: set its server URL to {url}.")
+            elif assistant and not _proves_itself(_server(assistant), wanted[role]["server"]):
+                sentences.append(
+                    f"The {role} assistant does not prove its webhooks by the stored secret: reconnect to set it."
+                )
         return tuple(sentences)
 
     async def remove(self, credential: VapiCredential, org_id: str) -> tuple[str, ...]:
@@ -152,6 +177,27 @@ class Assistants:
         metadata = _metadata(assistant)
         is_ours = metadata.get("managed_by") == self._mark and metadata.get("tenant_id") == org_id
         return metadata["role"] if is_ours and metadata.get("role") in ROLES else ""
+
+
+def lacks(assistant: Assistant, wanted: Assistant) -> Assistant:
+    """What an assistant lacks of the wanted one: all when it was made of another spec, or what proves its webhooks.
+
+    Whatever else the customer changed in it, also where its webhooks go, is theirs to change.
+    """
+    if _metadata(assistant).get("spec_hash") != wanted["metadata"]["spec_hash"]:
+        return wanted
+    server = _server(assistant)
+    comes_here = server.get("url") == wanted["server"]["url"]
+    return {"server": wanted["server"]} if comes_here and not _proves_itself(server, wanted["server"]) else {}
+
+
+def _proves_itself(server: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether webhooks carry what they are wanted to carry; further headers are no matter."""
+    headers = server.get("headers")
+    own = headers if isinstance(headers, dict) else {}
+    if "credentialId" in wanted:
+        return bool(server.get("credentialId") == wanted["credentialId"])
+    return all(own.get(name) == value for name, value in wanted["headers"].items())
 
 
 def _granted(result: _T | Refused) -> _T:

@@ -24,12 +24,14 @@ from tenantvault.errors import (
     CredentialNotFound,
     LeaseHeld,
     OAuthStateInvalid,
+    ResourceConflict,
     VaultUnavailable,
     VersionConflict,
     VersionNotFound,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OVERLAP = 86_400.0
 Key = tuple[str, Provider]
 _OF = {
     VapiCredential: Provider.VAPI,
@@ -67,6 +69,8 @@ class FakeVault:
     tasks: dict[tuple[str, Provider, Task], Row] = field(default_factory=dict)
     states: dict[tuple[str, Provider, bytes], tuple[bytes, float]] = field(default_factory=dict)
     destroyed: set[tuple[str, Provider, int]] = field(default_factory=set)
+    # Until when the version before the active one is readable.
+    previous: dict[Key, float] = field(default_factory=dict)
     faults: dict[str, deque[str | None]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
@@ -108,6 +112,11 @@ class FakeVault:
                 is_active = known.state in {State.CONNECTED, State.REFUSED}
                 return self.stored(org_id, provider, known.version) if is_active else None
             return None if (org_id, provider, len(versions)) in self.destroyed else versions[-1]
+
+    async def previous_until(self, org_id: str, provider: Provider) -> datetime | None:
+        with self._call("previous_until"):
+            until = self.previous.get((org_id, provider), 0.0)
+            return NOW + timedelta(seconds=until) if self.time < until else None
 
     def stored(self, org_id: str, provider: Provider, version: int) -> Credential:
         """The value of a version."""
@@ -152,8 +161,12 @@ class FakeVault:
             again = before.version == version and before.state in {State.CONNECTED, State.REFUSED}
             if before.latest_version != version and not again:
                 raise VersionConflict
+            if any(self._is_anothers(org_id, resource) for resource in resources):
+                raise ResourceConflict
             if schedule is not None:
                 self._schedule(org_id, provider, schedule)
+            if not again and before.version:
+                self.previous[org_id, provider] = self.time + OVERLAP
             self.integrations[org_id, provider] = replace(
                 before,
                 state=State.CONNECTED,
@@ -215,6 +228,7 @@ class FakeVault:
                 raise VersionConflict
             if (org_id, provider, version) in self.destroyed:
                 raise VersionNotFound
+            self.previous.pop((org_id, provider), None)
             self.integrations[org_id, provider] = replace(before, version=version)
             return self._shown(org_id, provider)
 
@@ -228,8 +242,14 @@ class FakeVault:
     async def disconnect(self, org_id: str, provider: Provider, *, on_behalf_of: str) -> Integration:
         return self._set("disconnect", org_id, provider, State.DISCONNECTED, on_behalf_of)
 
-    async def reconnect(self, org_id: str, provider: Provider, *, on_behalf_of: str) -> Integration:
-        return self._set("reconnect", org_id, provider, State.CONNECTED, on_behalf_of)
+    async def reconnect(
+        self, org_id: str, provider: Provider, *, warnings: tuple[str, ...] = (), on_behalf_of: str
+    ) -> Integration:
+        before = self.integrations.get((org_id, provider))
+        shown = self._set("reconnect", org_id, provider, State.CONNECTED, on_behalf_of)
+        if warnings and before and before.state is State.DISCONNECTED:
+            shown = self.integrations[org_id, provider] = replace(shown, warnings=warnings)
+        return shown
 
     async def acquire_lease(self, org_id: str, provider: Provider, *, owner: str, seconds: float) -> None:
         with self._call("acquire_lease"):
@@ -285,6 +305,14 @@ class FakeVault:
             row.owner, row.leased_until = "", 0.0
             row.attempts = row.attempts if done.failed else 0
 
+    def _is_anothers(self, org_id: str, resource: Resource) -> bool:
+        return any(
+            (known.kind, known.resource_id) == (resource.kind, resource.resource_id)
+            for (owner, _), integration in self.integrations.items()
+            if owner != org_id
+            for known in integration.resources
+        )
+
     def _held(self, work: DueWork, owner: str) -> Row:
         row = self.tasks[work.org_id, work.provider, work.task]
         if row.owner != owner or row.leased_until <= self.time:
@@ -317,12 +345,17 @@ class FakeVault:
         with self._call(verb):
             self.origins.append(on_behalf_of)
             before = self.integrations.get((org_id, provider))
-            if before is None or not before.version:
+            if before is None or (not before.version and state is State.CONNECTED):
                 raise CredentialNotFound
             if state is State.DISCONNECTED and before.state is not state:
                 # A put that was under way must not come after it.
                 self.versions[org_id, provider].append(None)
-                before = replace(before, latest_version=len(self.versions[org_id, provider]))
+                latest = len(self.versions[org_id, provider])
+                before = replace(before, version=before.version or latest - 1, latest_version=latest)
+            if state is State.DISCONNECTED:
+                self.previous.pop((org_id, provider), None)
+            elif before.state is not state:
+                before = replace(before, connected_at=self.moment())
             self.integrations[org_id, provider] = replace(before, state=state)
             return self._shown(org_id, provider)
 

@@ -77,6 +77,12 @@ class World:
     async def _note(self, step: str) -> None:
         self.steps.append(step)
 
+    def assert_proves_by(self, version: int) -> None:
+        stored = self.vault.stored(*ORG, version)
+        assert isinstance(stored, VapiCredential)
+        secrets = {each["server"]["headers"]["X-Vapi-Secret"] for each in self.vapi.assistants}
+        assert {stored.webhook_secret.reveal()} == secrets
+
     def pulse_both(self, pulse: Callable[[str], None]) -> None:
         self.vault.pulse = self.vapi.pulse = pulse
 
@@ -303,11 +309,14 @@ async def test_stopped_at_any_point_a_reconfiguration_is_never_half_visible(endi
         except (TenantVaultError, asyncio.CancelledError):
             after = world.vault.integrations[ORG]
             assert replace(after, latest_version=1) == before or after.version == 2
+            if after.version == 1:
+                world.assert_proves_by(1)
         world.vault.time += 15.0
         await until_done(partial(world.attempt, changed), world.vault)
         assert 2 == world.vault.integrations[ORG].version
         assert before.resources == world.vault.integrations[ORG].resources
         assert 2 == len(world.vapi.assistants)
+        world.assert_proves_by(2)
         if not stop.happened:
             break
 

@@ -301,12 +301,23 @@ async def test_a_webhook_as_it_was_made_is_fine(desk: Desk) -> None:
     assert () == await desk.elevenlabs.inspect("acme", await desk.connect(), known=())
 
 
+async def test_calls_that_go_elsewhere_are_told_for_as_long_as_they_do(desk: Desk) -> None:
+    theirs = await desk.make_by_hand()
+    await desk.call("PATCH", SETTINGS, {"webhooks": {"post_call_webhook_id": theirs}})
+    made = await desk.complete()
+    said = await desk.provision(made)
+    assert 1 == len(said)
+    assert said == await desk.elevenlabs.inspect("acme", made, known=())
+    await desk.call("PATCH", SETTINGS, {"webhooks": {"post_call_webhook_id": made.webhook_id}})
+    assert () == await desk.elevenlabs.inspect("acme", made, known=())
+
+
 async def test_a_webhook_that_is_gone_is_told_and_made_anew(desk: Desk) -> None:
     made = await desk.complete()
     await desk.call("DELETE", f"/v1/workspace/webhooks/{made.webhook_id}")
     (sentence,) = await desk.elevenlabs.inspect("acme", made, known=())
     assert "gone" in sentence
-    again = await desk.complete(before=made)
+    again = await desk.connect(before=made)
     assert made.webhook_id != again.webhook_id
     assert () == await desk.elevenlabs.inspect("acme", again, known=())
 

@@ -16,6 +16,7 @@ from tenantvault.errors import (
     CredentialUnreadable,
     InsufficientScope,
     InvalidRequest,
+    LeaseHeld,
     ProviderRefused,
     ProviderResourceMissing,
     ProviderUnavailable,
@@ -176,6 +177,43 @@ async def test_disconnecting_again_releases_nothing_again() -> None:
     assert "before" in report.unreleased[0], "the first one may have been cut off"
 
 
+async def unfinished() -> Desk:
+    """A setup that was cut off before anything was registered."""
+    desk = Desk()
+    desk.vault.versions.clear()
+    desk.vault.integrations.clear()
+    await desk.vault.put(ORG[0], key("key-0"), expected_version=0, on_behalf_of="")
+    return desk
+
+
+async def test_a_setup_that_has_not_ended_is_disconnected_and_released() -> None:
+    desk = await unfinished()
+    desk.provider.left = ("The webhook is still there.",)
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert report.integration.state is State.DISCONNECTED
+    assert ["key-0"] == desk.provider.released
+    assert ("The webhook is still there.",) == report.unreleased
+    await desk.lifecycle.reconnect(*ORG)
+    assert desk.vault.integrations[ORG].state is State.CONNECTED
+
+
+async def test_a_setup_that_was_cut_off_just_now_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = await unfinished()
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    refused = iter(range(3))
+    acquire = desk.vault.acquire_lease
+
+    async def held_at_first(*where: Any, **what: Any) -> None:
+        if next(refused, None) is not None:
+            raise LeaseHeld(retry_after=0.1)
+        await acquire(*where, **what)
+
+    desk.vault.acquire_lease = held_at_first  # type: ignore[method-assign]
+    report = await desk.lifecycle.disconnect(*ORG)
+    assert () == report.unreleased
+    assert ["key-0"] == desk.provider.released
+
+
 async def test_what_others_are_at_is_left_to_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     monkeypatch.setattr(module, "PATIENCE", 0.01)
@@ -252,6 +290,17 @@ async def test_a_reconnect_stands_when_the_provider_is_away(error: type[Provider
     report = await desk.lifecycle.reconnect(*ORG)
     assert report.integration.state is State.CONNECTED
     assert 1 == len(report.warnings)
+    assert report.warnings == desk.vault.integrations[ORG].warnings
+    assert "reconnect once more" in report.warnings[0]
+
+
+async def test_a_reconnect_that_is_cut_off_says_that_something_is_missing() -> None:
+    desk = Desk()
+    await desk.lifecycle.disconnect(*ORG)
+    desk.answers(VersionConflict())
+    with pytest.raises(VersionConflict):
+        await desk.lifecycle.reconnect(*ORG)
+    assert 1 == len(desk.vault.integrations[ORG].warnings)
 
 
 async def test_what_was_never_connected_cannot_be_reconnected() -> None:

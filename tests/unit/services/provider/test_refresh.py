@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.provider import refresh as module
 from services.provider.integration import State
 from services.provider.lease import Leases
 from services.provider.provider import Checkpoint, pass_by
@@ -14,6 +15,7 @@ from tenantvault.errors import (
     InvalidRequest,
     LeaseHeld,
     ProviderUnavailable,
+    RateLimited,
     ReauthRequired,
     VaultUnavailable,
     VersionConflict,
@@ -86,6 +88,65 @@ async def test_a_hundred_at_once_ask_the_provider_once() -> None:
     assert {NOW + HOUR} == set(ends)
     assert 1 == world.provider.account.requests
     assert not world.vault.leases
+
+
+async def test_a_hundred_at_once_ask_a_provider_that_is_away_once() -> None:
+    world = World()
+    world.provider.account.down = True
+    refresh = world.refresh()
+    came = await asyncio.gather(*(refresh(*ORG, min_life=60.0) for _ in range(100)), return_exceptions=True)
+    assert {ProviderUnavailable} == {type(error) for error in came}
+    assert 100 == len({id(error) for error in came}), "each its own"
+    assert 1 == world.provider.account.requests
+    world.provider.account.down = False
+    world.vault.time += 3.0
+    assert world.vault.moment() + HOUR == await refresh(*ORG, min_life=60.0)
+
+
+async def test_a_provider_that_asks_to_wait_is_left_alone_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    asked: list[float] = []
+
+    async def slow_down(_: GoogleCalendarCredential) -> GoogleCalendarCredential:
+        asked.append(world.vault.time)
+        raise RateLimited(retry_after=30.0)
+
+    monkeypatch.setattr(world.provider, "refresh", slow_down)
+    refresh = world.refresh()
+    waits = []
+    for world.vault.time in (0.0, 10.0, 29.0, 31.0):
+        with pytest.raises(RateLimited) as caught:
+            await refresh(*ORG, min_life=60.0)
+        waits.append(caught.value.retry_after)
+    assert [30.0, 20.0, 1.0, 30.0] == waits
+    assert [0.0, 31.0] == asked
+
+
+async def test_what_failed_for_one_connection_is_not_told_of_another() -> None:
+    world = World()
+    world.provider.account.down = True
+    refresh = world.refresh()
+    with pytest.raises(ProviderUnavailable):
+        await refresh(*ORG, min_life=60.0)
+    world.provider.account.down = False
+    connected(world.vault, "globex", ORG[1], world.stored)
+    assert NOW + HOUR == await refresh("globex", ORG[1], min_life=60.0)
+    assert 2 == world.provider.account.requests
+
+
+async def test_only_so_many_failures_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FAILURES", 2)
+    world = World()
+    world.provider.account.down = True
+    refresh = world.refresh()
+    orgs = ["acme", "globex", "initech"]
+    for org_id in orgs:
+        connected(world.vault, org_id, ORG[1], world.stored)
+    for org_id in (*orgs, *orgs):
+        with pytest.raises(ProviderUnavailable):
+            await refresh(org_id, ORG[1], min_life=60.0)
+    assert len(orgs) < world.provider.account.requests
+    assert 2 >= len(refresh._failures)
 
 
 async def test_a_consent_that_is_over_is_recorded_and_told() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from services.provider.integration import State
 from services.provider.lease import Leases
-from services.provider.provider import Checkpoint, pass_by
-from services.provider.rotate import STEPS, Rotate
+from services.provider.provider import Checkpoint, Refused, pass_by
+from services.provider.replacement import STEPS
+from services.provider.rotate import Rotate
 from services.provider.work import Done, Task, Timetable
 from tenantvault.credentials import Provider, ResendCredential
 from tenantvault.errors import (
@@ -49,8 +50,9 @@ async def for_ever(seconds: float) -> None:
 class World:
     """An integration whose rotation is due, its vault and its provider; both outlive the processes."""
 
-    def __init__(self, *, key_id: str = "id-0", days: float = 90.0) -> None:
+    def __init__(self, *, key_id: str = "id-0", days: float = 90.0, overlap: float = OVERLAP) -> None:
         self.days = days
+        self.overlap = overlap
         self.vault = FakeVault()
         self.account = Account()
         self.provider = Keyed(self.account)
@@ -69,7 +71,7 @@ class World:
             await self.vault.keep_progress(work, owner="worker", progress=progress)
 
         rotate = self.rotate(checkpoint or self._note)
-        done = await rotate(*ORG, progress=work.progress, note=note, on_behalf_of="schedule")
+        done = await rotate(*ORG, progress=work.progress, attempts=work.attempts, note=note, on_behalf_of="schedule")
         await self.vault.finish(work, owner="worker", done=done)
         return done
 
@@ -80,7 +82,7 @@ class World:
             (self.provider,),
             leases,
             Timetable(
-                overlap_seconds=OVERLAP,
+                overlap_seconds=self.overlap,
                 rotation_days={Provider.RESEND: self.days},
                 now=self.vault.moment,
                 jitter=lambda: 0.5,
@@ -328,13 +330,94 @@ async def test_a_rotation_that_nobody_can_do_is_refused_with_a_hint(why: str) ->
     assert "register" not in world.vault.calls
 
 
-async def test_a_rotation_that_is_asked_for_in_the_middle_of_one_goes_on_with_it() -> None:
+async def test_a_rotation_that_is_asked_for_while_one_is_under_way_is_refused_until_it_ends() -> None:
     world = World()
     await world.work()
+    world.row.due_at -= 50.0
+    with pytest.raises(InvalidRequest, match="under way") as refused:
+        await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    assert "after 1 January 2026, 00:01 UTC" in refused.value.message
+    assert "connect with a new one" in refused.value.message
+    assert "switched:1:2:key-0" == world.row.progress
+    await world.finish()
     await world.rotate().ask_for(*ORG, on_behalf_of="ada")
-    done = await world.work()
-    assert done is not None
-    assert "switched:1:2:key-0" == done.progress
-    assert done.due_in == pytest.approx(OVERLAP)
+    await world.work()
+    assert "key-2" == world.active.api_key.reveal()
+
+
+async def test_a_rotation_is_begun_while_what_was_replaced_by_hand_is_still_readable() -> None:
+    world = World()
+    world.row.due_at = 90 * DAY
+    world.vault.previous[ORG] = DAY
+    await world.rotate().ask_for(*ORG, on_behalf_of="ada")
+    await world.work()
+    assert "key-1" == world.active.api_key.reveal()
+
+
+async def test_what_was_replaced_is_ended_at_once_when_the_vault_gives_it_out_no_more() -> None:
+    world = World(overlap=12 * 3600.0)
+    await world.work()
+    await world.vault.disconnect(*ORG, on_behalf_of="ada")
+    await world.vault.reconnect(*ORG, on_behalf_of="ada")
+    assert world.vault.time + 300.0 >= world.row.due_at, "it is looked at soon"
+    world.vault.time = world.row.due_at
+    assert await world.work() == Done(90 * DAY)
+    assert {"key-1"} == world.account.keys
+
+
+async def test_what_a_connect_replaced_a_moment_ago_keeps_no_noted_successor_waiting() -> None:
+    world = World()
+    world.vault.previous[ORG] = DAY
+
+    async def killed(step: str) -> None:
+        if step == "noted":
+            raise Killed
+
+    with pytest.raises(Killed):
+        await world.work(killed)
+    world.after_a_crash()
+    await world.work()
+    assert "key-1" == world.active.api_key.reveal()
+
+
+async def test_what_was_replaced_works_while_the_vault_gives_it_out_and_nobody_reads_it_for_that() -> None:
+    world = World(overlap=12 * 3600.0)
+    await world.work()
+    reads = world.vault.calls.count("credential")
+    while world.row.due_at < 12 * 3600.0:
+        world.vault.time = world.row.due_at
+        await world.work()
+        assert {"key-0", "key-1"} == world.account.keys
+        assert reads == world.vault.calls.count("credential")
+    world.vault.time = world.row.due_at
+    await world.work()
+    assert {"key-1"} == world.account.keys
+
+
+@pytest.mark.parametrize("refuses", ["test", "retire"])
+async def test_a_refusal_when_the_overlap_ends_is_followed_by_another_attempt_within_an_hour(
+    monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    world = World()
+    await world.work()
+    world.vault.time = world.row.due_at
+
+    async def test(*_: object) -> Refused:
+        return Refused(AccountSuspended, "It is suspended.")
+
+    async def retire(*_: object) -> tuple[str, ...]:
+        raise AccountSuspended
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Keyed, refuses, {"test": test, "retire": retire}[refuses])
+        pauses = []
+        for _ in range(10):
+            done = await world.work()
+            assert done is not None
+            assert (True, "switched:1:2:key-0") == (done.failed, done.progress)
+            pauses.append(done.due_in)
+            world.vault.time = world.row.due_at
+    assert [45.0, 90.0, 2700.0] == [*pauses[:2], max(pauses)]
+    assert {"key-0", "key-1"} == world.account.keys
     await world.finish()
     assert {"key-1"} == world.account.keys

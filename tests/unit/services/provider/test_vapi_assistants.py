@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deploy.sandbox.vapi_assistant import problems
 from services.provider.outbound import AnswerTooLarge, Outbound, new_client
-from services.provider.provider import MayComeAbout
+from services.provider.provider import MayComeAbout, pass_by
 from services.provider.providers.vapi import Vapi
 from services.provider.providers.vapi.body import assistant
 from services.provider.providers.vapi.templates import standard
@@ -42,6 +42,7 @@ from tests.unit.services.provider.fake_vapi import (
 
 WEBHOOK = "https://hooks.test/vapi"
 CREDENTIAL = VapiCredential(api_key=Secret(KEY), webhook_secret=Secret("hook-secret-1"))
+NEW_SECRET = replace(CREDENTIAL, webhook_secret=Secret("hook-secret-2"))
 
 
 def spec(
@@ -61,6 +62,7 @@ class Desk:
         self.fake = fake
         self.slept: list[float] = []
         self.steps: list[str] = []
+        self.left: tuple[str, ...] = ()
         outbound = Outbound(new_client(fake.client()), sleep=self._pass)
         urls = {"us": BASE, "eu": BASE}
         vapi = partial(Vapi, outbound, urls=urls, webhook_url=WEBHOOK, sleep=self._sleep)
@@ -72,6 +74,7 @@ class Desk:
         made = await self.vapi.provision(org_id, credential, known=known, checkpoint=self._checkpoint)
         assert all(resource.kind is ResourceKind.VAPI_ASSISTANT for resource in made.resources)
         assert () == made.warnings
+        self.left = await made.finish(None) if made.finish else ()
         return {resource.role: resource.resource_id for resource in made.resources}
 
     async def inspect(self, *known: Resource) -> tuple[str, ...]:
@@ -499,6 +502,73 @@ async def test_webhooks_that_go_elsewhere_are_told(fake: FakeVapi, desk: Desk, s
     (sentence,) = await desk.inspect(*known)
     assert "inbound assistant sends its webhooks elsewhere" in sentence
     assert WEBHOOK in sentence
+
+
+@pytest.mark.parametrize(
+    ("scheme", "drifted"),
+    [
+        ("header", {"headers": {"X-Vapi-Secret": "hook-secret-2"}}),
+        ("header", {"headers": {"Authorization": "Bearer hook-secret-1"}}),
+        ("header", {"credentialId": HELD}),
+        ("header", {"headers": "x"}),
+        ("bearer", {"headers": {"X-Vapi-Secret": "hook-secret-1"}}),
+        ("hmac-sha256", {"credentialId": "another"}),
+    ],
+)
+async def test_webhooks_that_prove_themselves_by_something_else_are_told(
+    fake: FakeVapi, desk: Desk, scheme: str, drifted: dict[str, Any]
+) -> None:
+    credential = replace(CREDENTIAL, webhook_scheme=scheme, webhook_credential_id=HELD)
+    known = tuple(on_record(await desk.provision(credential=credential)))
+    assert () == await desk.vapi.inspect("acme", credential, known=known)
+    fake.assistants[0]["server"] = {"url": WEBHOOK, **drifted}
+    (sentence,) = await desk.vapi.inspect("acme", credential, known=known)
+    assert sentence.startswith("The inbound assistant does not prove its webhooks by the stored secret")
+    assert "hook-secret" not in sentence
+    fake.assistants[0]["firstMessage"] = "Acme, good morning!"
+    await desk.provision(*known, credential=credential)
+    assert () == await desk.vapi.inspect("acme", credential, known=known)
+    assert "Acme, good morning!" == fake.assistants[0]["firstMessage"]
+
+
+async def test_webhooks_that_the_customer_sent_elsewhere_stay_there(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.assistants[0]["server"] = theirs = {"url": "https://elsewhere.test", "headers": {"X-Own": "1"}}
+    await desk.provision(*known)
+    assert theirs == fake.assistants[0]["server"]
+
+
+async def test_headers_that_the_customer_added_are_not_worth_a_word(fake: FakeVapi, desk: Desk) -> None:
+    known = on_record(await desk.provision())
+    fake.assistants[0]["server"]["headers"]["X-Tenant"] = "acme"
+    assert () == await desk.inspect(*known)
+
+
+async def test_what_works_now_is_changed_only_in_the_end(fake: FakeVapi, desk: Desk) -> None:
+    known = tuple(on_record(await desk.provision()))
+    before = json.dumps(fake.assistants)
+    made = await desk.vapi.provision("acme", NEW_SECRET, known=known, checkpoint=pass_by)
+    assert (before, known) == (json.dumps(fake.assistants), made.resources)
+    assert made.finish is not None
+    assert () == await made.finish(CREDENTIAL)
+    assert {"hook-secret-2"} == {each["server"]["headers"]["X-Vapi-Secret"] for each in fake.assistants}
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"), [(failed_before, "did not answer"), (lambda *_: httpx.Response(403, json={}), "did not let us")]
+)
+async def test_a_change_that_could_not_be_made_is_told_and_the_next_attempt_makes_it(
+    fake: FakeVapi, desk: Desk, fault: Fault, word: str
+) -> None:
+    known = on_record(await desk.provision())
+    fake.faults["PATCH"] = deque([fault])
+    await desk.provision(*known, credential=NEW_SECRET)
+    (sentence,) = desk.left
+    assert sentence.startswith("The inbound assistant still has the webhook secret and settings of before")
+    assert word in sentence
+    await desk.provision(*known, credential=NEW_SECRET)
+    assert () == desk.left
+    assert () == await desk.vapi.inspect("acme", NEW_SECRET, known=tuple(known))
 
 
 async def test_a_look_that_is_refused_says_why(fake: FakeVapi, desk: Desk) -> None:

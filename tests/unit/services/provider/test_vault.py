@@ -155,6 +155,21 @@ async def test_the_active_credential(channel: FakeChannel, vault: GrpcVault) -> 
     assert access.GetCredentialRequest(org_id="acme", provider=pb.PROVIDER_VAPI) == channel.asked[0][1]
 
 
+async def test_until_when_the_version_before_is_readable(channel: FakeChannel, vault: GrpcVault) -> None:
+    before = status.Version(version=1, state=status.VERSION_STATE_PREVIOUS)
+    before.readable_until.FromDatetime(MOMENT)
+    active = status.Version(version=2, state=status.VERSION_STATE_ACTIVE)
+    channel.answers["ListVersions"] = status.ListVersionsResponse(versions=[active, before])
+    assert MOMENT == await vault.previous_until("acme", Provider.VAPI)
+    assert status.ListVersionsRequest(org_id="acme", provider=pb.PROVIDER_VAPI) == channel.asked[0][1]
+
+
+async def test_a_version_that_is_only_stored_is_not_readable(channel: FakeChannel, vault: GrpcVault) -> None:
+    stored = status.Version(version=1, state=status.VERSION_STATE_STORED)
+    channel.answers["ListVersions"] = status.ListVersionsResponse(versions=[stored])
+    assert await vault.previous_until("acme", Provider.VAPI) is None
+
+
 async def test_the_newest_credential(channel: FakeChannel, vault: GrpcVault) -> None:
     channel.answers["GetNewestCredential"] = access.GetNewestCredentialResponse(credential=active_pb())
     assert CREDENTIAL == await vault.newest_credential("acme", Provider.VAPI)
@@ -276,11 +291,11 @@ async def test_disconnect_and_reconnect(channel: FakeChannel, vault: GrpcVault) 
     channel.answers["Disconnect"] = store.DisconnectResponse(integration=integration_pb())
     channel.answers["Reconnect"] = store.ReconnectResponse(integration=integration_pb())
     assert INTEGRATION == await vault.disconnect("acme", Provider.VAPI, on_behalf_of="ada")
-    assert INTEGRATION == await vault.reconnect("acme", Provider.VAPI, on_behalf_of="ada")
+    assert INTEGRATION == await vault.reconnect("acme", Provider.VAPI, warnings=("Not set up.",), on_behalf_of="ada")
     origin = store.Origin(on_behalf_of="ada")
     assert [
         store.DisconnectRequest(org_id="acme", provider=pb.PROVIDER_VAPI, origin=origin),
-        store.ReconnectRequest(org_id="acme", provider=pb.PROVIDER_VAPI, origin=origin),
+        store.ReconnectRequest(org_id="acme", provider=pb.PROVIDER_VAPI, origin=origin, warnings=("Not set up.",)),
     ] == [request for _, request in channel.asked]
 
 

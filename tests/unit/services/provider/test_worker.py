@@ -24,6 +24,7 @@ from services.provider.work import DueWork, Task, Timetable
 from services.provider.worker import Worker
 from tenantvault.credentials import GoogleCalendarCredential, Provider, ResendCredential
 from tenantvault.errors import (
+    AccountSuspended,
     CredentialUnreadable,
     ProviderMisconfigured,
     ProviderUnavailable,
@@ -134,6 +135,26 @@ async def test_what_is_refreshed_comes_back_before_the_token_ends() -> None:
     assert 1 == world.google.account.requests
     due = world.row(Task.REFRESH, provider=Provider.GOOGLE_CALENDAR).due_at
     assert 3600 - 720 <= due <= 3600 - 480
+
+
+async def test_what_a_rotation_replaced_and_cannot_end_is_tried_later_and_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refused(*_: object) -> tuple[str, ...]:
+        raise AccountSuspended
+
+    monkeypatch.setattr(Keyed, "retire", refused)
+    world = World()
+    connected(world.vault, *ORG, key("key-0", "id-0"))
+    world.vault.tasks[*ORG, Task.ROTATE] = Row(0.0)
+    worker = world.worker()
+    await worker.once()
+    pauses = []
+    for _ in range(2):
+        world.vault.time = world.row(Task.ROTATE).due_at
+        await worker.once()
+        pauses.append(world.row(Task.ROTATE).due_at - world.vault.time)
+    assert 30.0 <= pauses[0] <= 60.0 <= pauses[1] <= 120.0
 
 
 async def test_a_consent_that_is_over_is_asked_for_once_a_day() -> None:

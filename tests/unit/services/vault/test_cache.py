@@ -1,7 +1,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -37,8 +37,10 @@ class Thing:
     org_id: str = "acme"
     generation: int = 1
     absent: bool = False
+    away: bool = False
 
 
+AWAY = Thing("away", absent=True, away=True)
 NOTHING = Thing("nothing", absent=True)
 NOBODYS = Thing("nothing", org_id="", absent=True)
 
@@ -426,6 +428,36 @@ async def test_a_batch_that_fails_fails_for_all_who_wait_for_a_key_of_it(cache: 
     for waiting in (batch, single):
         with pytest.raises(VaultUnavailable):
             await waiting
+
+
+async def test_what_of_a_batch_cannot_be_had_now_is_told_to_who_asked_for_it_and_not_kept(
+    cache: Cache[Thing], source: Source
+) -> None:
+    batch = await asked_many(cache, [ACME, GLOBEX], source)
+    away, there = await asked(cache, ACME, source), await asked(cache, GLOBEX, source)
+    source.loads[0].set_result([AWAY, Thing("g", "globex")])
+    assert ["away", "g"] == texts(await batch)
+    assert [(AWAY, False), (Thing("g", "globex"), False)] == [await away, await there]
+    assert "g" == await read(cache, GLOBEX)
+    assert "v" == await read(cache, ACME, giving("v"))
+    # What came later says more.
+    cache.keep(ACME, AWAY, cache.asked)
+    assert "v" == await read(cache, ACME)
+
+
+async def test_where_one_of_a_batch_cannot_be_had_now_its_old_value_is_given_to_who_can_bear_it(
+    cache: Cache[Thing], sync: Sync, clock: Clock
+) -> None:
+    await cache.get_many([ACME, GLOBEX], giving_all({ACME: Thing("a"), GLOBEX: Thing("g", "globex")}))
+    sync.lose()
+    clock.now += 1.0
+
+    async def load(keys: Sequence[Key]) -> list[Thing]:
+        return [AWAY if key == ACME else Thing("new", key[0]) for key in keys]
+
+    assert [("a", True), ("new", False)] == [(v.text, old) for v, old in await cache.get_many([ACME, GLOBEX], load)]
+    assert [(AWAY, False)] == await cache.get_many([ACME], load, 0.5)
+    assert 1 == cache.counts.stale
 
 
 async def test_one_batch_that_is_given_up_does_not_end_the_read_of_the_others(
@@ -958,7 +990,7 @@ class CacheMachine(RuleBasedStateMachine):
         keys=st.lists(st.sampled_from([ACME, ACME, ACME_TWILIO, GLOBEX]), min_size=1, max_size=3),
         bears=st.sampled_from([None, None, None, 0.0, 1.0, 1.0, 8.0, 100.0]),
         which=st.integers(0, 7),
-        how=st.integers(0, 3),
+        how=st.integers(0, 4),
         seconds=st.sampled_from([0.5, 3.0, 3.0, 7.0, 11.0, 29.0, 61.0]),
     )
     def something_happens(
@@ -1029,11 +1061,17 @@ class CacheMachine(RuleBasedStateMachine):
             self.go_on(self.loads[-1], answer)
 
     def go_on(self, load: Load, how: int) -> None:
-        """Let the database read (1), and what it has read arrive (2), or nothing come of it (3)."""
-        if load.read is None and how in {1, 2}:
+        """Let the database read (1), and what it has read arrive (2), or nothing come of it (3).
+
+        Or what it has read arrives, and of the first key it cannot be told what it says (4).
+        """
+        if load.read is None and how in {1, 2, 4}:
             load.read = [self.now_true(key) for key in load.keys]
         if how == 2:
             load.ended.set_result(load.read or [])
+        if how == 4:
+            [first, *rest] = load.read or []
+            load.ended.set_result([replace(first, text="", absent=True, away=True), *rest])
         if how == 3:
             load.ended.set_exception(VaultUnavailable())
         self.loads = [load for load in self.loads if not load.ended.done()]
@@ -1101,6 +1139,9 @@ class CacheMachine(RuleBasedStateMachine):
                 self.check(reader, key, value, stale=stale)
 
     def check(self, reader: Reader, key: Key, value: Thing, *, stale: bool) -> None:
+        if value.away:
+            assert not stale, "that it cannot be had, marked as old"
+            return
         truth, version = self.truths[self.org_of(key)], int(value.text)
         replaced = truth.replaced.get(version, float("inf"))
         if stale:
@@ -1119,6 +1160,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert len(self.cache._absent) <= 3
         assert len(self.cache._flights) <= sum(len(load.keys) for load in self.loads)
         assert len(self.cache._flying) <= len(self.loads)
+        assert not any(value.away for kept in (self.cache._values, self.cache._absent) for value in kept.values())
 
 
 class DirectoryMachine(CacheMachine):

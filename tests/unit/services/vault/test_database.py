@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.connect_utils import SessionAttribute
 
 from services.vault import database
 from services.vault.database import connection, in_org
@@ -74,6 +75,8 @@ async def test_every_state_that_says_so_is_the_vault_unavailable_and_no_other(*,
         asyncpg.InterfaceError("canary"),
         asyncpg.InternalClientError("canary"),
         asyncpg.ClientConfigurationError("canary"),
+        # No host takes writes.
+        asyncpg.TargetServerAttributeNotMatched("canary"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -179,3 +182,10 @@ async def test_what_listens_is_bounded_like_what_reads(given: dict[str, Any]) ->
     assert "postgresql:///vault" == given["url"]
     assert (database.ACQUIRE_SECONDS, database.STATEMENT_SECONDS) == (given["timeout"], given["command_timeout"])
     assert "public, pg_temp" == given["server_settings"]["search_path"]
+
+
+async def test_of_several_hosts_only_the_one_that_takes_writes_is_spoken_to(given: dict[str, Any]) -> None:
+    database.open_pool("postgresql://one,two/vault")
+    assert SessionAttribute.read_write is given.pop("target_session_attrs")
+    await database.listen("postgresql://one,two/vault")
+    assert SessionAttribute.read_write is given.pop("target_session_attrs")

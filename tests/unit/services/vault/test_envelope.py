@@ -210,6 +210,28 @@ async def test_an_org_that_is_forgotten_has_no_key_in_memory(keys: CountingKeys,
     assert [mine, rotated, theirs, mine] == keys.unwrapped
 
 
+async def test_when_all_are_forgotten_none_stays_in_memory_nor_one_that_is_just_unwrapped(
+    keys: CountingKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envelope = Envelope(keys, cached_keys=2)
+    first, second = [await envelope.new_key(org) for org in ("acme", "globex")]
+    await envelope.vouch(first, ORG, POINTER)
+    unwrap = keys.unwrap
+
+    async def late(key: OrgKey) -> bytes:
+        unwrapped = await unwrap(key)
+        envelope.forget_all()
+        return unwrapped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "unwrap", late)
+        await envelope.vouch(second, ORG, POINTER)
+    assert 0 == len(envelope._keys)
+    for key in (first, second, first):
+        await envelope.vouch(key, ORG, POINTER)
+    assert [first, second, first, second] == keys.unwrapped
+
+
 async def test_no_key_shows_itself(envelope: Envelope, key: OrgKey, name: RecordName) -> None:
     await envelope.seal(key, name, PAYLOAD)
     [unwrapped] = envelope._keys.values()

@@ -162,14 +162,19 @@ class Thing:
     text: str
     generation: int = 1
     absent: bool = False
+    away: bool = False
 
 
 class Keys:
     def __init__(self) -> None:
         self.forgotten: list[str] = []
+        self.forgotten_all = 0
 
     def forget(self, org_id: str) -> None:
         self.forgotten.append(org_id)
+
+    def forget_all(self) -> None:
+        self.forgotten_all += 1
 
 
 class Vault:
@@ -759,6 +764,18 @@ async def test_after_a_gap_what_moved_on_is_dropped_and_those_who_watch_are_told
         # What is still on its way was perhaps read before a change that was not heard of.
         vault.cache.keep(("initech", "vapi"), Thing("initech", "old"), asked)
         assert {"globex"} == vault.remembers
+
+
+async def test_after_a_gap_no_key_is_kept_for_any_org_may_have_been_shredded(vault: Vault, database: Database) -> None:
+    async with hearing(vault):
+        vault.keys.forgotten_all = 0
+        database.change("acme", 2)
+        await until(lambda: bool(database.said))
+        assert 0 == vault.keys.forgotten_all
+        database.cut()
+        await until(lambda: not vault.fresh)
+        await until(lambda: vault.fresh)
+        assert 1 == vault.keys.forgotten_all
 
 
 async def test_a_database_that_is_away_is_told_of_once_and_tried_again(

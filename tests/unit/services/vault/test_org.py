@@ -331,12 +331,37 @@ def test_what_is_so_already_is_no_change() -> None:
 
 
 @pytest.mark.parametrize("rule", [rules.disconnect, rules.reconnect])
-@pytest.mark.parametrize("before", [None, PUT], ids=["nothing", "put"])
-def test_what_was_never_connected_can_be_neither(
-    rule: Callable[[Org, str], Changed | None], before: Pointer | None
-) -> None:
+def test_of_what_nothing_was_put_can_be_neither(rule: Callable[[Org, str], Changed | None]) -> None:
     with pytest.raises(CredentialNotFound):
-        rule(org(before) if before else org(TWILIO), "vapi")
+        rule(org(TWILIO), "vapi")
+
+
+def test_a_setup_that_has_not_ended_cannot_be_reconnected() -> None:
+    with pytest.raises(CredentialNotFound):
+        rules.reconnect(org(PUT), "vapi")
+
+
+def test_a_disconnect_gives_a_setup_up_that_has_not_ended_and_its_credential_is_kept() -> None:
+    changed = rules.disconnect(org(replace(PUT, latest_version=2)), "vapi")
+    assert changed is not None
+    assert Pointer(provider="vapi", version=2, latest_version=3) == pointer_of(changed)
+    assert ("credential.disconnect", 2) == (changed.action, changed.version)
+    with pytest.raises(VersionConflict):
+        activate(changed.org, 2)
+    assert pointer_of(rules.reconnect(changed.org, "vapi")).is_active
+
+
+def test_what_a_setup_that_has_not_ended_begins_with_is_not_destroyed() -> None:
+    with pytest.raises(VersionConflict):
+        rules.destroy(org(replace(PUT, latest_version=2)), "vapi", version(2))
+    assert rules.destroy(org(replace(PUT, latest_version=2)), "vapi", version(1)) is not None
+
+
+def test_a_reconnect_says_what_there_is_to_know_until_the_provider_has_answered() -> None:
+    changed = rules.reconnect(org(DISCONNECTED), "vapi", ["Not set up yet."])
+    assert changed is not None
+    assert Facts(warnings=["Not set up yet."]) == changed.facts
+    assert not changed.verified
 
 
 # Rolling back and destroying.
@@ -383,7 +408,6 @@ def test_a_rollback_that_does_not_fit_is_refused(
         (WAITING, 1, WAITING),
         (WAITING, 3, WAITING),
         (DISCONNECTED, 1, DISCONNECTED),
-        (PUT, 1, PUT),
         (ROTATED, 1, CONNECTED),
     ],
 )

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from services.vault import reader as reader_module
 from services.vault.credential import (
     Mapping,
+    OrgKey,
     OrgState,
     Origin,
     Plaintext,
@@ -313,6 +315,159 @@ async def test_a_batch_gives_each_key_its_own_outcome_in_one_call(connected: Mem
     again = await connected.reader.batch_get(keys, ORIGIN)
     assert [type(one) for one in outcomes] == [type(one) for one in again]
     assert {"read": 1} == store.asked
+
+
+class KeyServices:
+    """Unwraps the keys of orgs whose key service is there; who waits for one that hangs is told of in `waiting`."""
+
+    def __init__(self, vault: MemoryVault, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._unwrap = vault.envelope._master_keys.unwrap
+        self.away: set[str] = set()
+        self.hanging: dict[str, asyncio.Event] = {}
+        self.waiting: set[str] = set()
+        for org in ("acme", "globex"):
+            vault.envelope.forget(org)
+        monkeypatch.setattr(vault.envelope._master_keys, "unwrap", self.unwrap)
+
+    async def unwrap(self, key: OrgKey) -> bytes:
+        if gate := self.hanging.get(key.org_id):
+            self.waiting.add(key.org_id)
+            await gate.wait()
+        if key.org_id in self.away:
+            raise VaultUnavailable
+        return await self._unwrap(key)
+
+    async def all_wait(self) -> None:
+        async with asyncio.timeout(30):
+            while self.waiting != self.hanging.keys():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+def services(connected: MemoryVault, monkeypatch: pytest.MonkeyPatch) -> KeyServices:
+    return KeyServices(connected, monkeypatch)
+
+
+BOTH = [("acme", "vapi"), ("globex", "vapi")]
+
+
+def told(outcomes: Sequence[Plaintext | Owner | TenantVaultError]) -> list[bytes | str | type[TenantVaultError]]:
+    return [
+        one.payload if isinstance(one, Plaintext) else one.org_id if isinstance(one, Owner) else type(one)
+        for one in outcomes
+    ]
+
+
+async def test_a_key_service_that_is_away_fails_the_reads_of_its_orgs_only(
+    connected: MemoryVault, services: KeyServices, store: CountingStore
+) -> None:
+    services.away.add("acme")
+    reader = connected.reader
+    for _ in range(2):
+        assert [VaultUnavailable, secret("globex", "vapi", 1)] == told(await reader.batch_get(BOTH, ORIGIN))
+        resources = [(KIND, "assistant-1"), (KIND, "assistant-2")]
+        assert [VaultUnavailable, "globex"] == told(await reader.batch_resolve(resources, ORIGIN))
+        for ask in (connected.get("acme"), connected.get_newest("acme"), connected.resolve_credential(INBOUND)):
+            with pytest.raises(VaultUnavailable):
+                await ask
+    services.away.clear()
+    # Nothing of it is remembered.
+    assert [SECRET, secret("globex", "vapi", 1)] == told(await reader.batch_get(BOTH, ORIGIN))
+    assert SECRET == (await connected.resolve_credential(INBOUND)).payload
+    assert {"acme": 2, "globex": 3} == Counter(org for org, *_, action, _ in connected.log.written)
+
+
+async def test_who_comes_to_a_batch_under_way_does_not_fail_with_another_orgs_key_service(
+    connected: MemoryVault, services: KeyServices, store: CountingStore
+) -> None:
+    services.away.add("acme")
+    store.gate.clear()
+    batch = asyncio.ensure_future(connected.reader.batch_get(BOTH, ORIGIN))
+    await store.reached.wait()
+    joined = asyncio.ensure_future(connected.get("globex"))
+    other = asyncio.ensure_future(connected.get("acme"))
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert secret("globex", "vapi", 1) == (await joined).payload
+    with pytest.raises(VaultUnavailable):
+        await other
+    assert [VaultUnavailable, secret("globex", "vapi", 1)] == told(await batch)
+    assert {"read": 1} == store.asked
+
+
+async def test_a_batch_that_comes_to_a_read_under_way_does_not_fail_with_its_key_service(
+    connected: MemoryVault, services: KeyServices, store: CountingStore
+) -> None:
+    services.away.add("acme")
+    store.gate.clear()
+    alone = asyncio.ensure_future(connected.get("acme"))
+    await store.reached.wait()
+    batch = asyncio.ensure_future(connected.reader.batch_get(BOTH, ORIGIN))
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert [VaultUnavailable, secret("globex", "vapi", 1)] == told(await batch)
+    with pytest.raises(VaultUnavailable):
+        await alone
+
+
+async def test_what_a_key_service_that_is_away_leaves_is_served_as_stale(
+    connected: MemoryVault, services: KeyServices
+) -> None:
+    now = connected.credentials._timer()
+    sync = Sync(synced_at=now, fresh_until=now + HOUR.total_seconds())
+    connected.credentials._freshness = connected.directory._freshness = sync
+    await connected.resolve_credential(INBOUND)
+    sync.lose()
+    connected.envelope.forget("acme")
+    services.away.add("acme")
+    for got in (
+        await connected.get("acme"),
+        await connected.resolve_credential(INBOUND),
+        *(await connected.reader.batch_get([("acme", "vapi")], ORIGIN)),
+    ):
+        assert isinstance(got, Plaintext)
+        assert (True, SECRET) == (got.served_stale, got.payload)
+    with pytest.raises(VaultUnavailable):
+        await connected.reader.get("acme", "vapi", ORIGIN, max_staleness=0)
+
+
+async def test_the_orgs_of_a_batch_do_not_wait_for_each_others_key_service(
+    connected: MemoryVault, services: KeyServices
+) -> None:
+    services.hanging = {"acme": asyncio.Event(), "globex": asyncio.Event()}
+    batch = asyncio.ensure_future(connected.reader.batch_get([("acme", "twilio"), *BOTH], ORIGIN))
+    await services.all_wait()
+    for gate in services.hanging.values():
+        gate.set()
+    assert [secret("acme", "twilio", 1), SECRET, secret("globex", "vapi", 1)] == told(await batch)
+
+
+async def test_a_key_service_that_hangs_does_not_hold_up_the_rest_of_a_batch(
+    connected: MemoryVault, services: KeyServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "_CHECK_SECONDS", 0.01)
+    services.hanging = {"acme": asyncio.Event()}
+    keys = [("acme", "twilio"), *BOTH]
+    assert [VaultUnavailable, VaultUnavailable, secret("globex", "vapi", 1)] == told(
+        await connected.reader.batch_get(keys, ORIGIN)
+    )
+
+
+async def test_a_batch_whose_check_fails_leaves_nothing_running(
+    connected: MemoryVault, services: KeyServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.hanging = {"globex": asyncio.Event()}
+    connected.reseal(b"garbage")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AuditUnavailable
+
+    monkeypatch.setattr(connected.log, "write", refuse)
+    running = asyncio.all_tasks()
+    with pytest.raises(AuditUnavailable):
+        await connected.reader.batch_get([BOTH[1], BOTH[0]], ORIGIN)
+    await asyncio.sleep(0)
+    assert running == asyncio.all_tasks()
 
 
 async def test_a_batch_of_resources_gives_each_its_own_outcome_in_one_call(

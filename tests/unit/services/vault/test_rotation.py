@@ -285,6 +285,32 @@ async def test_a_key_that_a_running_vault_does_not_have_rotates_nothing() -> Non
     assert {"old": "active", "new": "active"} == keys.states
 
 
+async def test_nothing_is_rotated_to_a_key_that_is_retired() -> None:
+    keys, audit = await five(), MemoryStore()
+    await rotate(keys)
+    before = dict(keys.wrapped)
+    with pytest.raises(KeyNotEverywhere, match="master key old is retired: put the key that is in use first"):
+        await rotate(keys, audit=audit, ring=Keyring([OLD, NEW]))
+    assert before == keys.wrapped
+    assert {} == audit.links
+    assert {"old": "retired", "new": "active"} == keys.states
+
+
+async def test_a_key_that_signs_the_audit_and_stays_where_it_is_leaves_a_rotation_incomplete() -> None:
+    """The target was retired meanwhile."""
+    keys, audit = await five(), MemoryStore()
+    keys.signing = signing = await Keyring([OLD]).wrap(VAULT_CHAIN, SIGNING, bytes(32))
+
+    class Stays(Keyring):
+        async def wrap(self, org_id: str, key_id: str, key: bytes) -> OrgKey:
+            if org_id == VAULT_CHAIN:
+                keys.signing = replace(signing, wrapped=b"what somebody else wrote")
+            return await super().wrap(org_id, key_id, key)
+
+    await rotate(keys, audit=audit, ring=Stays([NEW, OLD]))
+    assert ["begun", "incomplete"] == [outcome for _, outcome in outcomes(audit)]
+
+
 async def test_a_key_that_a_running_vault_wraps_with_is_not_retired() -> None:
     keys, audit = await five(), MemoryStore()
     keys.vaults += [RunningVault("other", BOTH, "old")]
@@ -357,6 +383,55 @@ async def test_nothing_is_wrapped_before_the_audit_has_it() -> None:
     with pytest.raises(VaultUnavailable):
         await rotate(keys, audit=Full())
     assert before == keys.wrapped
+
+
+class Silent(Keyring):
+    """The master key `next` does not answer while it is off; it is asked, and how often is counted."""
+
+    off = True
+    asked = 0
+
+    async def unwrap(self, key: OrgKey) -> bytes:
+        if key.master_key_id == "next":
+            self.asked += 1
+            if self.off:
+                raise VaultUnavailable
+        return await super().unwrap(key)
+
+
+async def test_a_key_whose_master_key_does_not_answer_is_passed_over_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys, audit, ring = await five(), MemoryStore(), Silent([NEW, OLD, NEXT])
+    keys.states["next"] = "active"
+    await keys.add("org-1", "under-next", under=NEXT)
+    keys.signing = await Keyring([NEXT]).wrap(VAULT_CHAIN, SIGNING, bytes(32))
+    last = (await rotate(keys, audit=audit, ring=ring))[-1]
+    assert (5, 1, ["old"]) == (last.done, last.left, last.retired)
+    assert {"new", "next"} == keys.under()
+    assert "next" == keys.signing.master_key_id
+    assert ["begun", "incomplete"] == [outcome for _, outcome in outcomes(audit)]
+    waits = [(record.message, vars(record)["key_id"], vars(record)["master_key_id"]) for record in caplog.records]
+    assert [
+        ("a key waits: its master key does not answer", "under-next", "next"),
+        ("a key waits: its master key does not answer", SIGNING, "next"),
+    ] == waits
+    ring.off = False
+    last = (await rotate(keys, audit=audit, ring=ring))[-1]
+    assert (1, 0, ["next"]) == (last.done, last.left, last.retired)
+    assert await keys.opens(Keyring([NEW]))
+    assert "ok" == outcomes(audit)[-1][1]
+
+
+async def test_a_master_key_that_never_answers_is_not_waited_for_with_every_key() -> None:
+    keys, ring = Keys(), Silent([NEW, OLD, NEXT])
+    keys.states["next"] = "active"
+    for number in range(50):
+        await keys.add(f"org-{number:02}", under=NEXT)
+    await keys.add("org-99")
+    last = (await rotate(keys, ring=ring))[-1]
+    assert (1, 50) == (last.done, last.left)
+    assert ring.asked < 20
 
 
 async def test_a_key_service_that_is_away_is_told_as_that() -> None:
@@ -584,6 +659,29 @@ async def test_a_current_key_that_does_not_unwrap_keeps_the_old_one_and_holds_up
     assert await both.is_whole("globex", globex)
     assert {secret("acme", "vapi", version) for version in (1, 2, 3)} == set((await both.opened("acme")).values())
     assert {"acme"} == {org for _, org in errors(caplog, "org")}
+
+
+async def test_an_org_whose_master_key_does_not_answer_waits_and_holds_up_no_other_org(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    both = Both()
+    await both.filled("acme")
+    await both.filled("globex")
+    acme, globex = await both.rotate_key("acme"), await both.rotate_key("globex")
+    row = both.store._orgs["acme"]
+    for key_id, key in row.keys.items():
+        if key_id != acme:
+            row.keys[key_id] = await Keyring([NEXT]).wrap("acme", key_id, await both.ring.unwrap(key))
+    both.ring = ring = Silent([NEW, NEXT])
+    rotations = both.rotations()
+    assert 1 == await rotations.run()
+    assert await both.is_whole("globex", globex)
+    [wait] = [record for record in caplog.records if record.message == "rotations of org keys wait"]
+    assert ("VAULT_UNAVAILABLE", "acme", 1) == tuple(vars(wait)[field] for field in ("reason", "org", "orgs"))
+    # Nothing was given up.
+    ring.off = False
+    assert 1 == await rotations.run()
+    assert await both.is_whole("acme", acme)
 
 
 async def test_an_org_that_is_shredded_meanwhile_is_done_with() -> None:

@@ -925,6 +925,50 @@ async def test_a_process_without_a_free_handle_goes_on_syncing_when_it_has_one(
     assert handles - 2 + len(host.files) == open_files()
 
 
+async def test_a_process_without_a_free_thread_goes_on_syncing_when_it_has_one(
+    host: Host,
+    spool: Spool,
+    disk: Disk,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handles, asked = open_files(), []
+
+    def no_thread_left(thread: threading.Thread) -> None:
+        asked.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    read(spool, 1)
+    async with running(spool.keep_syncing(every=0)):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread_left)
+            await until(lambda: len(asked) > 3)
+            assert handles == open_files()
+            assert [] == disk.syncs
+            clock.now += BOUND + 0.1
+            refused(spool, 2)
+        await until(lambda: not spool.trouble and is_synced(spool))
+        assert {host.files[0].stat().st_ino} == set(disk.syncs)
+        read(spool, 3)
+    assert handles == open_files()
+    assert "the audit spool cannot be synced" in caplog.messages
+
+
+async def test_work_of_the_spool_that_ends_is_told_of(
+    host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = host.start()
+    host.alive.remove(spool)
+
+    async def ends(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Spool, "keep_syncing", ends)
+    async with spool.flushed_into(audit):
+        await until(lambda: "work in the background ended" in caplog.messages)
+
+
 # Everything in any order
 
 

@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tenantvault.v1 import credential_pb2 as tenantvault_dot_v1_dot_credential__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tenantvault/v1/store_service.proto\x12\x0etenantvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftenantvault/v1/credential.proto\"\x1e\n\x06Origin\x12\x14\n\x0con_behalf_of\x18\x01 \x01(\t\"\x98\x01\n\x14PutCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12\x18\n\x10\x65xpected_version\x18\x03 \x01(\x03\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"(\n\x15PutCredentialResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"\xa0\x02\n\x18RegisterResourcesRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12+\n\tresources\x18\x04 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\x12\x13\n\x0blease_owner\x18\x06 \x01(\t\x12\x10\n\x08warnings\x18\x07 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x08 \x01(\t\x12*\n\x08schedule\x18\t \x01(\x0b\x32\x18.tenantvault.v1.Schedule\"7\n\x08Schedule\x12+\n\x04work\x18\x01 \x03(\x0b\x32\x1d.tenantvault.v1.ScheduledWork\"o\n\rScheduledWork\x12\"\n\x04task\x18\x01 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12)\n\x06\x64ue_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x62y_hand\x18\x03 \x01(\x08\"M\n\x19RegisterResourcesResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\xd2\x01\n\x19RecordVerificationRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08warnings\x18\x07 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x08 \x01(\t\"N\n\x1aRecordVerificationResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"w\n\x11\x44isconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"F\n\x12\x44isconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"v\n\x10ReconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"E\n\x11ReconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\xaa\x01\n\x19RollBackCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x65xpected_version\x18\x04 \x01(\x03\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"N\n\x1aRollBackCredentialResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\x8c\x01\n\x15\x44\x65stroyVersionRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"\x18\n\x16\x44\x65stroyVersionResponse\"\x8d\x01\n\x13\x41\x63quireLeaseRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05owner\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x14\x41\x63quireLeaseResponse\"`\n\x13ReleaseLeaseRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05owner\x18\x03 \x01(\t\"\x16\n\x14ReleaseLeaseResponse\"\xa8\x01\n\x18RefreshCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0blease_owner\x18\x04 \x01(\t\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"\x1b\n\x19RefreshCredentialResponse\"d\n\x13\x43laimDueWorkRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_items\x18\x03 \x01(\x05\"\xb9\x01\n\x07\x44ueWork\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x10\n\x08progress\x18\x05 \x01(\t\x12*\n\x06\x64ue_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x14\x43laimDueWorkResponse\x12%\n\x04work\x18\x01 \x03(\x0b\x32\x17.tenantvault.v1.DueWork\"\x96\x01\n\x13KeepProgressRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x10\n\x08progress\x18\x05 \x01(\t\"\x16\n\x14KeepProgressResponse\"\xe0\x01\n\x11\x46inishWorkRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\r\n\x05owner\x18\x04 \x01(\t\x12)\n\x06\x64ue_in\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x08\x12\x10\n\x08progress\x18\x07 \x01(\t\x12\x0f\n\x07\x62y_hand\x18\x08 \x01(\x08\"\x14\n\x12\x46inishWorkResponse\"\xa5\x01\n\x15KeepOAuthStateRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x12\n\nstate_hash\x18\x03 \x01(\x0c\x12\x0f\n\x07\x62inding\x18\x04 \x01(\x0c\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\x16KeepOAuthStateResponse\"w\n\x14UseOAuthStateRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x12\n\nstate_hash\x18\x03 \x01(\x0c\x12\x0f\n\x07\x62inding\x18\x04 \x01(\x0c\"\x17\n\x15UseOAuthStateResponse*P\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTASK_VERIFY\x10\x01\x12\x10\n\x0cTASK_REFRESH\x10\x02\x12\x0f\n\x0bTASK_ROTATE\x10\x03\x32\xad\x0b\n\x17IntegrationStoreService\x12\\\n\rPutCredential\x12$.tenantvault.v1.PutCredentialRequest\x1a%.tenantvault.v1.PutCredentialResponse\x12h\n\x11RegisterResources\x12(.tenantvault.v1.RegisterResourcesRequest\x1a).tenantvault.v1.RegisterResourcesResponse\x12k\n\x12RecordVerification\x12).tenantvault.v1.RecordVerificationRequest\x1a*.tenantvault.v1.RecordVerificationResponse\x12S\n\nDisconnect\x12!.tenantvault.v1.DisconnectRequest\x1a\".tenantvault.v1.DisconnectResponse\x12P\n\tReconnect\x12 .tenantvault.v1.ReconnectRequest\x1a!.tenantvault.v1.ReconnectResponse\x12k\n\x12RollBackCredential\x12).tenantvault.v1.RollBackCredentialRequest\x1a*.tenantvault.v1.RollBackCredentialResponse\x12_\n\x0e\x44\x65stroyVersion\x12%.tenantvault.v1.DestroyVersionRequest\x1a&.tenantvault.v1.DestroyVersionResponse\x12Y\n\x0c\x41\x63quireLease\x12#.tenantvault.v1.AcquireLeaseRequest\x1a$.tenantvault.v1.AcquireLeaseResponse\x12Y\n\x0cReleaseLease\x12#.tenantvault.v1.ReleaseLeaseRequest\x1a$.tenantvault.v1.ReleaseLeaseResponse\x12h\n\x11RefreshCredential\x12(.tenantvault.v1.RefreshCredentialRequest\x1a).tenantvault.v1.RefreshCredentialResponse\x12Y\n\x0c\x43laimDueWork\x12#.tenantvault.v1.ClaimDueWorkRequest\x1a$.tenantvault.v1.ClaimDueWorkResponse\x12Y\n\x0cKeepProgress\x12#.tenantvault.v1.KeepProgressRequest\x1a$.tenantvault.v1.KeepProgressResponse\x12S\n\nFinishWork\x12!.tenantvault.v1.FinishWorkRequest\x1a\".tenantvault.v1.FinishWorkResponse\x12_\n\x0eKeepOAuthState\x12%.tenantvault.v1.KeepOAuthStateRequest\x1a&.tenantvault.v1.KeepOAuthStateResponse\x12\\\n\rUseOAuthState\x12$.tenantvault.v1.UseOAuthStateRequest\x1a%.tenantvault.v1.UseOAuthStateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tenantvault/v1/store_service.proto\x12\x0etenantvault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftenantvault/v1/credential.proto\"\x1e\n\x06Origin\x12\x14\n\x0con_behalf_of\x18\x01 \x01(\t\"\x98\x01\n\x14PutCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12\x18\n\x10\x65xpected_version\x18\x03 \x01(\x03\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"(\n\x15PutCredentialResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"\xa0\x02\n\x18RegisterResourcesRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12+\n\tresources\x18\x04 \x03(\x0b\x32\x18.tenantvault.v1.Resource\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\x12\x13\n\x0blease_owner\x18\x06 \x01(\t\x12\x10\n\x08warnings\x18\x07 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x08 \x01(\t\x12*\n\x08schedule\x18\t \x01(\x0b\x32\x18.tenantvault.v1.Schedule\"7\n\x08Schedule\x12+\n\x04work\x18\x01 \x03(\x0b\x32\x1d.tenantvault.v1.ScheduledWork\"o\n\rScheduledWork\x12\"\n\x04task\x18\x01 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12)\n\x06\x64ue_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x62y_hand\x18\x03 \x01(\x08\"M\n\x19RegisterResourcesResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\xd2\x01\n\x19RecordVerificationRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08warnings\x18\x07 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x08 \x01(\t\"N\n\x1aRecordVerificationResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"w\n\x11\x44isconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"F\n\x12\x44isconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\x88\x01\n\x10ReconnectRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12&\n\x06origin\x18\x03 \x01(\x0b\x32\x16.tenantvault.v1.Origin\x12\x10\n\x08warnings\x18\x04 \x03(\t\"E\n\x11ReconnectResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\xaa\x01\n\x19RollBackCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x65xpected_version\x18\x04 \x01(\x03\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"N\n\x1aRollBackCredentialResponse\x12\x30\n\x0bintegration\x18\x01 \x01(\x0b\x32\x1b.tenantvault.v1.Integration\"\x8c\x01\n\x15\x44\x65stroyVersionRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12&\n\x06origin\x18\x04 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"\x18\n\x16\x44\x65stroyVersionResponse\"\x8d\x01\n\x13\x41\x63quireLeaseRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05owner\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x14\x41\x63quireLeaseResponse\"`\n\x13ReleaseLeaseRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\r\n\x05owner\x18\x03 \x01(\t\"\x16\n\x14ReleaseLeaseResponse\"\xa8\x01\n\x18RefreshCredentialRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12.\n\ncredential\x18\x02 \x01(\x0b\x32\x1a.tenantvault.v1.Credential\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0blease_owner\x18\x04 \x01(\t\x12&\n\x06origin\x18\x05 \x01(\x0b\x32\x16.tenantvault.v1.Origin\"\x1b\n\x19RefreshCredentialResponse\"d\n\x13\x43laimDueWorkRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_items\x18\x03 \x01(\x05\"\xb9\x01\n\x07\x44ueWork\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x10\n\x08progress\x18\x05 \x01(\t\x12*\n\x06\x64ue_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x14\x43laimDueWorkResponse\x12%\n\x04work\x18\x01 \x03(\x0b\x32\x17.tenantvault.v1.DueWork\"\x96\x01\n\x13KeepProgressRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x10\n\x08progress\x18\x05 \x01(\t\"\x16\n\x14KeepProgressResponse\"\xe0\x01\n\x11\x46inishWorkRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\"\n\x04task\x18\x03 \x01(\x0e\x32\x14.tenantvault.v1.Task\x12\r\n\x05owner\x18\x04 \x01(\t\x12)\n\x06\x64ue_in\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x08\x12\x10\n\x08progress\x18\x07 \x01(\t\x12\x0f\n\x07\x62y_hand\x18\x08 \x01(\x08\"\x14\n\x12\x46inishWorkResponse\"\xa5\x01\n\x15KeepOAuthStateRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x12\n\nstate_hash\x18\x03 \x01(\x0c\x12\x0f\n\x07\x62inding\x18\x04 \x01(\x0c\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\x16KeepOAuthStateResponse\"w\n\x14UseOAuthStateRequest\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12*\n\x08provider\x18\x02 \x01(\x0e\x32\x18.tenantvault.v1.Provider\x12\x12\n\nstate_hash\x18\x03 \x01(\x0c\x12\x0f\n\x07\x62inding\x18\x04 \x01(\x0c\"\x17\n\x15UseOAuthStateResponse*P\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTASK_VERIFY\x10\x01\x12\x10\n\x0cTASK_REFRESH\x10\x02\x12\x0f\n\x0bTASK_ROTATE\x10\x03\x32\xad\x0b\n\x17IntegrationStoreService\x12\\\n\rPutCredential\x12$.tenantvault.v1.PutCredentialRequest\x1a%.tenantvault.v1.PutCredentialResponse\x12h\n\x11RegisterResources\x12(.tenantvault.v1.RegisterResourcesRequest\x1a).tenantvault.v1.RegisterResourcesResponse\x12k\n\x12RecordVerification\x12).tenantvault.v1.RecordVerificationRequest\x1a*.tenantvault.v1.RecordVerificationResponse\x12S\n\nDisconnect\x12!.tenantvault.v1.DisconnectRequest\x1a\".tenantvault.v1.DisconnectResponse\x12P\n\tReconnect\x12 .tenantvault.v1.ReconnectRequest\x1a!.tenantvault.v1.ReconnectResponse\x12k\n\x12RollBackCredential\x12).tenantvault.v1.RollBackCredentialRequest\x1a*.tenantvault.v1.RollBackCredentialResponse\x12_\n\x0e\x44\x65stroyVersion\x12%.tenantvault.v1.DestroyVersionRequest\x1a&.tenantvault.v1.DestroyVersionResponse\x12Y\n\x0c\x41\x63quireLease\x12#.tenantvault.v1.AcquireLeaseRequest\x1a$.tenantvault.v1.AcquireLeaseResponse\x12Y\n\x0cReleaseLease\x12#.tenantvault.v1.ReleaseLeaseRequest\x1a$.tenantvault.v1.ReleaseLeaseResponse\x12h\n\x11RefreshCredential\x12(.tenantvault.v1.RefreshCredentialRequest\x1a).tenantvault.v1.RefreshCredentialResponse\x12Y\n\x0c\x43laimDueWork\x12#.tenantvault.v1.ClaimDueWorkRequest\x1a$.tenantvault.v1.ClaimDueWorkResponse\x12Y\n\x0cKeepProgress\x12#.tenantvault.v1.KeepProgressRequest\x1a$.tenantvault.v1.KeepProgressResponse\x12S\n\nFinishWork\x12!.tenantvault.v1.FinishWorkRequest\x1a\".tenantvault.v1.FinishWorkResponse\x12_\n\x0eKeepOAuthState\x12%.tenantvault.v1.KeepOAuthStateRequest\x1a&.tenantvault.v1.KeepOAuthStateResponse\x12\\\n\rUseOAuthState\x12$.tenantvault.v1.UseOAuthStateRequest\x1a%.tenantvault.v1.UseOAuthStateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantvault.v1.store_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=3629
-  _globals['_TASK']._serialized_end=3709
+  _globals['_TASK']._serialized_start=3648
+  _globals['_TASK']._serialized_end=3728
   _globals['_ORIGIN']._serialized_start=152
   _globals['_ORIGIN']._serialized_end=182
   _globals['_PUTCREDENTIALREQUEST']._serialized_start=185
@@ -58,52 +58,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISCONNECTREQUEST']._serialized_end=1333
   _globals['_DISCONNECTRESPONSE']._serialized_start=1335
   _globals['_DISCONNECTRESPONSE']._serialized_end=1405
-  _globals['_RECONNECTREQUEST']._serialized_start=1407
-  _globals['_RECONNECTREQUEST']._serialized_end=1525
-  _globals['_RECONNECTRESPONSE']._serialized_start=1527
-  _globals['_RECONNECTRESPONSE']._serialized_end=1596
-  _globals['_ROLLBACKCREDENTIALREQUEST']._serialized_start=1599
-  _globals['_ROLLBACKCREDENTIALREQUEST']._serialized_end=1769
-  _globals['_ROLLBACKCREDENTIALRESPONSE']._serialized_start=1771
-  _globals['_ROLLBACKCREDENTIALRESPONSE']._serialized_end=1849
-  _globals['_DESTROYVERSIONREQUEST']._serialized_start=1852
-  _globals['_DESTROYVERSIONREQUEST']._serialized_end=1992
-  _globals['_DESTROYVERSIONRESPONSE']._serialized_start=1994
-  _globals['_DESTROYVERSIONRESPONSE']._serialized_end=2018
-  _globals['_ACQUIRELEASEREQUEST']._serialized_start=2021
-  _globals['_ACQUIRELEASEREQUEST']._serialized_end=2162
-  _globals['_ACQUIRELEASERESPONSE']._serialized_start=2164
-  _globals['_ACQUIRELEASERESPONSE']._serialized_end=2186
-  _globals['_RELEASELEASEREQUEST']._serialized_start=2188
-  _globals['_RELEASELEASEREQUEST']._serialized_end=2284
-  _globals['_RELEASELEASERESPONSE']._serialized_start=2286
-  _globals['_RELEASELEASERESPONSE']._serialized_end=2308
-  _globals['_REFRESHCREDENTIALREQUEST']._serialized_start=2311
-  _globals['_REFRESHCREDENTIALREQUEST']._serialized_end=2479
-  _globals['_REFRESHCREDENTIALRESPONSE']._serialized_start=2481
-  _globals['_REFRESHCREDENTIALRESPONSE']._serialized_end=2508
-  _globals['_CLAIMDUEWORKREQUEST']._serialized_start=2510
-  _globals['_CLAIMDUEWORKREQUEST']._serialized_end=2610
-  _globals['_DUEWORK']._serialized_start=2613
-  _globals['_DUEWORK']._serialized_end=2798
-  _globals['_CLAIMDUEWORKRESPONSE']._serialized_start=2800
-  _globals['_CLAIMDUEWORKRESPONSE']._serialized_end=2861
-  _globals['_KEEPPROGRESSREQUEST']._serialized_start=2864
-  _globals['_KEEPPROGRESSREQUEST']._serialized_end=3014
-  _globals['_KEEPPROGRESSRESPONSE']._serialized_start=3016
-  _globals['_KEEPPROGRESSRESPONSE']._serialized_end=3038
-  _globals['_FINISHWORKREQUEST']._serialized_start=3041
-  _globals['_FINISHWORKREQUEST']._serialized_end=3265
-  _globals['_FINISHWORKRESPONSE']._serialized_start=3267
-  _globals['_FINISHWORKRESPONSE']._serialized_end=3287
-  _globals['_KEEPOAUTHSTATEREQUEST']._serialized_start=3290
-  _globals['_KEEPOAUTHSTATEREQUEST']._serialized_end=3455
-  _globals['_KEEPOAUTHSTATERESPONSE']._serialized_start=3457
-  _globals['_KEEPOAUTHSTATERESPONSE']._serialized_end=3481
-  _globals['_USEOAUTHSTATEREQUEST']._serialized_start=3483
-  _globals['_USEOAUTHSTATEREQUEST']._serialized_end=3602
-  _globals['_USEOAUTHSTATERESPONSE']._serialized_start=3604
-  _globals['_USEOAUTHSTATERESPONSE']._serialized_end=3627
-  _globals['_INTEGRATIONSTORESERVICE']._serialized_start=3712
-  _globals['_INTEGRATIONSTORESERVICE']._serialized_end=5165
+  _globals['_RECONNECTREQUEST']._serialized_start=1408
+  _globals['_RECONNECTREQUEST']._serialized_end=1544
+  _globals['_RECONNECTRESPONSE']._serialized_start=1546
+  _globals['_RECONNECTRESPONSE']._serialized_end=1615
+  _globals['_ROLLBACKCREDENTIALREQUEST']._serialized_start=1618
+  _globals['_ROLLBACKCREDENTIALREQUEST']._serialized_end=1788
+  _globals['_ROLLBACKCREDENTIALRESPONSE']._serialized_start=1790
+  _globals['_ROLLBACKCREDENTIALRESPONSE']._serialized_end=1868
+  _globals['_DESTROYVERSIONREQUEST']._serialized_start=1871
+  _globals['_DESTROYVERSIONREQUEST']._serialized_end=2011
+  _globals['_DESTROYVERSIONRESPONSE']._serialized_start=2013
+  _globals['_DESTROYVERSIONRESPONSE']._serialized_end=2037
+  _globals['_ACQUIRELEASEREQUEST']._serialized_start=2040
+  _globals['_ACQUIRELEASEREQUEST']._serialized_end=2181
+  _globals['_ACQUIRELEASERESPONSE']._serialized_start=2183
+  _globals['_ACQUIRELEASERESPONSE']._serialized_end=2205
+  _globals['_RELEASELEASEREQUEST']._serialized_start=2207
+  _globals['_RELEASELEASEREQUEST']._serialized_end=2303
+  _globals['_RELEASELEASERESPONSE']._serialized_start=2305
+  _globals['_RELEASELEASERESPONSE']._serialized_end=2327
+  _globals['_REFRESHCREDENTIALREQUEST']._serialized_start=2330
+  _globals['_REFRESHCREDENTIALREQUEST']._serialized_end=2498
+  _globals['_REFRESHCREDENTIALRESPONSE']._serialized_start=2500
+  _globals['_REFRESHCREDENTIALRESPONSE']._serialized_end=2527
+  _globals['_CLAIMDUEWORKREQUEST']._serialized_start=2529
+  _globals['_CLAIMDUEWORKREQUEST']._serialized_end=2629
+  _globals['_DUEWORK']._serialized_start=2632
+  _globals['_DUEWORK']._serialized_end=2817
+  _globals['_CLAIMDUEWORKRESPONSE']._serialized_start=2819
+  _globals['_CLAIMDUEWORKRESPONSE']._serialized_end=2880
+  _globals['_KEEPPROGRESSREQUEST']._serialized_start=2883
+  _globals['_KEEPPROGRESSREQUEST']._serialized_end=3033
+  _globals['_KEEPPROGRESSRESPONSE']._serialized_start=3035
+  _globals['_KEEPPROGRESSRESPONSE']._serialized_end=3057
+  _globals['_FINISHWORKREQUEST']._serialized_start=3060
+  _globals['_FINISHWORKREQUEST']._serialized_end=3284
+  _globals['_FINISHWORKRESPONSE']._serialized_start=3286
+  _globals['_FINISHWORKRESPONSE']._serialized_end=3306
+  _globals['_KEEPOAUTHSTATEREQUEST']._serialized_start=3309
+  _globals['_KEEPOAUTHSTATEREQUEST']._serialized_end=3474
+  _globals['_KEEPOAUTHSTATERESPONSE']._serialized_start=3476
+  _globals['_KEEPOAUTHSTATERESPONSE']._serialized_end=3500
+  _globals['_USEOAUTHSTATEREQUEST']._serialized_start=3502
+  _globals['_USEOAUTHSTATEREQUEST']._serialized_end=3621
+  _globals['_USEOAUTHSTATERESPONSE']._serialized_start=3623
+  _globals['_USEOAUTHSTATERESPONSE']._serialized_end=3646
+  _globals['_INTEGRATIONSTORESERVICE']._serialized_start=3731
+  _globals['_INTEGRATIONSTORESERVICE']._serialized_end=5184
 # @@protoc_insertion_point(module_scope)

@@ -456,14 +456,20 @@ class ReconnectRequest(_message.Message):
     ORG_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     org_id: _builtins.str
     """Required. The org."""
     provider: _credential_pb2.Provider.ValueType
     """Required. The provider."""
     @_builtins.property
     def origin(self) -> Global___Origin:
-        """Optional. On whose behalf.
-        Next unused field number: 4
+        """Optional. On whose behalf."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. What the customer should know until the provider has answered; at
+        most 20 sentences. They replace what it said before the disconnect.
+        Next unused field number: 5
         """
 
     def __init__(
@@ -472,10 +478,11 @@ class ReconnectRequest(_message.Message):
         org_id: _builtins.str = ...,
         provider: _credential_pb2.Provider.ValueType = ...,
         origin: Global___Origin | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "origin", b"origin", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "origin", b"origin", "provider", b"provider", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,7 +142,8 @@ class IntegrationStoreServiceServicer(object):
 
     def Disconnect(self, request, context):
         """Makes an org's credential unreadable and keeps its ciphertext. It passes a
-        version number over, so that work that began before cannot undo it.
+        version number over, so that work that began before cannot undo it. A setup
+        that has not ended is given up, and its credential is kept likewise.
         Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -166,7 +167,8 @@ class IntegrationStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DestroyVersion(self, request, context):
-        """Destroys the ciphertext of a version that is not the active one, for ever.
+        """Destroys the ciphertext of a version that is not the active one, nor that
+        of a setup that has not ended, for ever.
         Repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

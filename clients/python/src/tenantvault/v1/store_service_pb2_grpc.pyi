@@ -46,7 +46,8 @@ class IntegrationStoreServiceStub:
     """Records the provider's definite answer about the active version."""
     Disconnect: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DisconnectRequest, _store_service_pb2.DisconnectResponse]
     """Makes an org's credential unreadable and keeps its ciphertext. It passes a
-    version number over, so that work that began before cannot undo it.
+    version number over, so that work that began before cannot undo it. A setup
+    that has not ended is given up, and its credential is kept likewise.
     Repeating it changes nothing.
     """
     Reconnect: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.ReconnectRequest, _store_service_pb2.ReconnectResponse]
@@ -58,7 +59,8 @@ class IntegrationStoreServiceStub:
     readable any more, not even for an overlap.
     """
     DestroyVersion: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.DestroyVersionRequest, _store_service_pb2.DestroyVersionResponse]
-    """Destroys the ciphertext of a version that is not the active one, for ever.
+    """Destroys the ciphertext of a version that is not the active one, nor that
+    of a setup that has not ended, for ever.
     Repeating it changes nothing.
     """
     AcquireLease: _grpc.UnaryUnaryMultiCallable[_store_service_pb2.AcquireLeaseRequest, _store_service_pb2.AcquireLeaseResponse]
@@ -112,7 +114,8 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     """Records the provider's definite answer about the active version."""
     Disconnect: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DisconnectRequest, _store_service_pb2.DisconnectResponse]  # type: ignore[assignment]
     """Makes an org's credential unreadable and keeps its ciphertext. It passes a
-    version number over, so that work that began before cannot undo it.
+    version number over, so that work that began before cannot undo it. A setup
+    that has not ended is given up, and its credential is kept likewise.
     Repeating it changes nothing.
     """
     Reconnect: _aio.UnaryUnaryMultiCallable[_store_service_pb2.ReconnectRequest, _store_service_pb2.ReconnectResponse]  # type: ignore[assignment]
@@ -124,7 +127,8 @@ class IntegrationStoreServiceAsyncStub(IntegrationStoreServiceStub):
     readable any more, not even for an overlap.
     """
     DestroyVersion: _aio.UnaryUnaryMultiCallable[_store_service_pb2.DestroyVersionRequest, _store_service_pb2.DestroyVersionResponse]  # type: ignore[assignment]
-    """Destroys the ciphertext of a version that is not the active one, for ever.
+    """Destroys the ciphertext of a version that is not the active one, nor that
+    of a setup that has not ended, for ever.
     Repeating it changes nothing.
     """
     AcquireLease: _aio.UnaryUnaryMultiCallable[_store_service_pb2.AcquireLeaseRequest, _store_service_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
@@ -199,7 +203,8 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.DisconnectResponse, _abc.Awaitable[_store_service_pb2.DisconnectResponse]]:
         """Makes an org's credential unreadable and keeps its ciphertext. It passes a
-        version number over, so that work that began before cannot undo it.
+        version number over, so that work that began before cannot undo it. A setup
+        that has not ended is given up, and its credential is kept likewise.
         Repeating it changes nothing.
         """
 
@@ -229,7 +234,8 @@ class IntegrationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_service_pb2.DestroyVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_service_pb2.DestroyVersionResponse, _abc.Awaitable[_store_service_pb2.DestroyVersionResponse]]:
-        """Destroys the ciphertext of a version that is not the active one, for ever.
+        """Destroys the ciphertext of a version that is not the active one, nor that
+        of a setup that has not ended, for ever.
         Repeating it changes nothing.
         """
 
