@@ -9,7 +9,7 @@ from tests.chaos import rotation
 from tests.chaos.harness import Ground
 from tests.integration.conftest import Database
 
-PLAN = rotation.Plan(orgs=120, vaults=2, tasks=2)
+PLAN = rotation.Plan(orgs=300, vaults=2, tasks=2)
 
 
 @pytest.mark.timeout(300)

@@ -338,7 +338,7 @@ class OrgShredded(OperatorForbids):
 
 
 class KeyNotEverywhere(OperatorForbids):
-    """A vault that is running does not have the new master key yet."""
+    """A vault that is running does not have the new master key yet, or that key is retired."""
 
     reason = "KEY_NOT_EVERYWHERE"
     sentence = "A running vault does not have the new master key yet: give it to all of them, then rotate."

@@ -181,7 +181,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_KEY_NOT_EVERYWHERE: _ErrorReason.ValueType  # 28
     """A master-key rotation cannot begin: a vault that is running does not have
-    the new key yet. Status FAILED_PRECONDITION.
+    the new key yet, or that key is retired. Status FAILED_PRECONDITION.
 
         {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
     """
@@ -380,7 +380,7 @@ Retry. Status UNAVAILABLE.
 """
 ERROR_REASON_KEY_NOT_EVERYWHERE: ErrorReason.ValueType  # 28
 """A master-key rotation cannot begin: a vault that is running does not have
-the new key yet. Status FAILED_PRECONDITION.
+the new key yet, or that key is retired. Status FAILED_PRECONDITION.
 
     {"reason": "KEY_NOT_EVERYWHERE", "domain": "tenantvault", "metadata": {}}
 """
