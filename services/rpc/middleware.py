@@ -27,6 +27,7 @@ from services.rpc.peers import Identity, Policy
 from services.rpc.telemetry import Telemetry
 from tenantvault._status import to_status
 from tenantvault.errors import (
+    DeadlineExceeded,
     DeadlineRequired,
     InternalError,
     InvalidRequest,
@@ -40,6 +41,11 @@ LONGEST_DEADLINE: Final = 120.0
 
 LONGEST_STREAM: Final = 3600.0
 """The same for a call whose answers stream, which its caller may listen to for as long as that."""
+
+WRITE_SECONDS: Final = 30.0
+"""How long one answer of a stream may wait for its reader, who else would hold what is behind it for nobody."""
+
+UNREAD: Final = "The answers were not read in time: ask again, and read each as it comes."
 
 REQUEST_ID: Final = "x-request-id"
 """The metadata key of a call's id: taken over from the caller, or made here, and told with every failure."""
@@ -230,9 +236,17 @@ def _written(behaviour: Callable[..., Any]) -> Handler:
             return
         async with contextlib.aclosing(answers):
             async for answer in answers:
-                await context.write(answer)
+                await _write(context, answer)
 
     return run
+
+
+async def _write(context: Context, answer: Any) -> None:
+    try:
+        async with asyncio.timeout(WRITE_SECONDS):
+            await context.write(answer)
+    except TimeoutError:
+        raise DeadlineExceeded(UNREAD) from None
 
 
 def _request_id(context: Context) -> str:

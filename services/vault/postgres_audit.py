@@ -1,7 +1,9 @@
 """The audit on PostgreSQL: links are put behind each org's chain under the lock of its head."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,11 +15,16 @@ from services.vault.database import IDLE_SECONDS, Connection, Pool, connection, 
 from tenantvault.audit import Event, Head, Link
 from tenantvault.errors import VaultUnavailable
 
+BUSY: Final = "Other audits are being exported or verified: try again when they are done."
+
 _COLUMNS: Final = (
     "event_id, org_id, sequence, occurred_at, peer, on_behalf_of, action, provider, version, outcome, request_id,"
     " generation, hash"
 )
 _PAGE: Final = 1000
+# At the same time, for each holds a connection for as long as it is read; and how long the next one waits.
+_CHAINS_READ: Final = 2
+_TURN_SECONDS: Final = 30.0
 # The largest bigint: a plan for a number that may be left out does not find its place by the index.
 _BEYOND: Final = 2**63 - 1
 # Of one transaction, for as long as which changes of these orgs wait, and calls while it signs.
@@ -34,6 +41,7 @@ class PostgresAudit:
         self._pool = pool
         self._chain = chain
         self._at_once = _EVENTS
+        self._turns = asyncio.Semaphore(_CHAINS_READ)
 
     async def add(self, events: Sequence[Event]) -> None:
         """Put events of any orgs behind their chains, by COPY, some orgs' in one transaction.
@@ -158,8 +166,16 @@ class PostgresAudit:
         return Reads([ReadCount(**row) for row in rows], since)
 
     async def chain_of(self, org_id: str) -> AsyncIterator[Link | Head]:
-        """An org's chain as it is at one moment: its events, the oldest first, and then its head."""
-        async with connection(self._pool) as db, db.transaction(isolation="repeatable_read", readonly=True):
+        """An org's chain as it is at one moment: its events, the oldest first, and then its head.
+
+        Raises:
+            VaultUnavailable: the database is away, or others are reading chains.
+        """
+        async with (
+            self._turn(),
+            connection(self._pool) as db,
+            db.transaction(isolation="repeatable_read", readonly=True),
+        ):
             await enter(db, org_id)
             # It holds nothing that others wait for, and whoever is sent the chain may be slow.
             await db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -169,6 +185,18 @@ class PostgresAudit:
                 yield _link(row)
             if head is not None:
                 yield head
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise VaultUnavailable(BUSY) from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def head(self, org_id: str) -> Head | None:
         """The signed head of an org's chain; None when nothing ever happened."""

@@ -8,18 +8,23 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
+import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.local.authority import DevelopmentAuthority
+from services.rpc import middleware
+from services.vault import postgres_audit
+from tenantvault._status import FailedCall, from_status
 from tenantvault.audit import Broken, Export, check_signature, prove, to_lines
 from tenantvault.channel import call
 from tenantvault.errors import (
     CredentialNotFound,
+    DeadlineExceeded,
     InvalidRequest,
     KeyNotEverywhere,
     OrgFrozen,
@@ -46,6 +51,7 @@ from tests.integration.vault.conftest import (
     answers,
     assistant,
     eventually,
+    forced,
     master_keys,
     running_vault,
     vault_settings,
@@ -925,6 +931,55 @@ async def test_an_export_is_proved_without_the_vault(vault: RunningVault, eventf
         with pytest.raises(Broken) as broken:
             proved(tampered)
         assert sequence == broken.value.sequence
+
+
+async def read_on(calling: Any) -> None:
+    """Read a call's answers to the end, as `read` has begun it."""
+    while await calling.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_exports_that_nobody_reads_hold_up_no_other_call_and_are_ended(
+    fresh_database: Database,
+    authority: DevelopmentAuthority,
+    monkeypatch: pytest.MonkeyPatch,
+    org: str,
+    other_org: str,
+) -> None:
+    many = (
+        "INSERT INTO audit_events SELECT gen_random_uuid(), $1, 1000 + n, now(), 'voice-agent', '', 'credential.get',"
+        " 'vapi', 1, 'ok', repeat('0', 32), 0, decode(repeat('00', 32), 'hex') FROM generate_series(1, 30000) n"
+    )
+    async with running_vault(vault_settings(fresh_database, authority), authority) as vault:
+        await vault.connect(org)
+        await vault.connect(other_org)
+        await forced(fresh_database, many, org)
+        admin = await vault.admin()
+        monkeypatch.setattr(postgres_audit, "_TURN_SECONDS", 0.2)
+        calls = [admin.ExportAudit(admin_pb.ExportAuditRequest(org_id=org), timeout=600) for _ in range(10)]
+        began = await asyncio.gather(*(read.read() for read in calls), return_exceptions=True)
+        refused = [from_status(cast("FailedCall", one)) for one in began if isinstance(one, grpc.aio.AioRpcError)]
+        assert [VaultUnavailable] * 8 == [type(error) for error in refused]
+        assert {postgres_audit.BUSY} == {error.message for error in refused}
+        request = access_pb.GetCredentialRequest(org_id=other_org, provider=pb.PROVIDER_VAPI, max_staleness=Duration())
+        await call((await vault.access()).GetCredential, request)
+        assert await vault.freeze(other_org)
+        with pytest.raises(VaultUnavailable):
+            await vault.verdict(other_org)
+        # From the next export on: these two are waiting for their readers by now.
+        for one in calls:
+            one.cancel()
+        monkeypatch.setattr(middleware, "WRITE_SECONDS", 0.2)
+        monkeypatch.setattr(postgres_audit, "_TURN_SECONDS", 30.0)
+        unread = [admin.ExportAudit(admin_pb.ExportAuditRequest(org_id=org), timeout=600) for _ in range(2)]
+        for one in unread:
+            await one.read()
+        assert not (await vault.verdict(other_org)).problem
+        for one in unread:
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await read_on(one)
+            error = from_status(cast("FailedCall", ended.value))
+            assert (DeadlineExceeded, middleware.UNREAD) == (type(error), error.message)
 
 
 async def test_of_whom_nothing_happened_there_is_nothing_to_prove(vault: RunningVault, org: str) -> None:

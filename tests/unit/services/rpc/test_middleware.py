@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
+from services.rpc import middleware
 from services.rpc.middleware import (
     LONGEST_DEADLINE,
     LONGEST_STREAM,
@@ -459,6 +460,43 @@ async def test_a_stream_whose_reader_went_away_is_closed_at_once(house: House) -
         await wrapped.unary_stream(REQUEST, Gone())
     assert [True] == closed
     assert [("voice-agent", "CANCELLED", 1.0)] == house.counted()
+
+
+async def test_a_stream_whose_reader_stands_still_is_ended_and_closed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    async def endless(_: Any, __: Context) -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    class StandsStill(FakeContext):
+        async def write(self, answer: Any) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(middleware, "WRITE_SECONDS", 0.01)
+    wrapped = await house.wrapped(GET, unary_stream=endless, stream_stream=None, response_streaming=True)
+    context = StandsStill()
+    with pytest.raises(grpc.aio.AbortError):
+        await wrapped.unary_stream(REQUEST, context)
+    assert [True] == closed
+    assert middleware.UNREAD in str(context.aborted)
+    assert [("voice-agent", "DEADLINE_EXCEEDED", 1.0)] == house.counted()
+
+
+async def test_a_time_that_runs_out_in_a_handler_of_a_stream_is_not_its_readers(house: House) -> None:
+    async def slow(_: Any, __: Context) -> AsyncIterator[int]:
+        yield 1
+        raise TimeoutError
+
+    wrapped = await house.wrapped(GET, unary_stream=slow, stream_stream=None, response_streaming=True)
+    with pytest.raises(grpc.aio.AbortError):
+        await wrapped.unary_stream(REQUEST, FakeContext())
+    assert [("voice-agent", "INTERNAL", 1.0)] == house.counted()
 
 
 @pytest.mark.parametrize(

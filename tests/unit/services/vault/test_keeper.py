@@ -879,11 +879,14 @@ class KeeperMachine(RuleBasedStateMachine):
         if connected and where[0] in self.frozen:
             assert OrgFrozen is outcome
             return
-        if not expected.active:
+        if not expected.active and (connected or not expected.payloads):
             assert CredentialNotFound is outcome
             return
-        if connected != expected.connected:
+        if connected != expected.connected or not expected.active:
             self.changed(where[0])
+            # A setup that has not ended is given up, and kept.
+            expected.active = expected.active or len(expected.payloads)
+            expected.was_active.add(expected.active)
             if not connected:
                 expected.previous = 0
                 expected.payloads.append(None)
@@ -954,7 +957,7 @@ class KeeperMachine(RuleBasedStateMachine):
             assert CredentialNotFound is outcome
         elif version not in listed:
             assert VersionNotFound is outcome
-        elif version == expected.active:
+        elif version == (expected.active or len(expected.payloads)):
             assert VersionConflict is outcome
         elif listed[version] is VersionState.DESTROYED:
             assert outcome is None

@@ -318,7 +318,7 @@ async def test_a_batch_gives_each_key_its_own_outcome_in_one_call(connected: Mem
 
 
 class KeyServices:
-    """Unwraps the keys of orgs whose key service is there; who waits for one that hangs is told of in `waiting`."""
+    """Unwraps keys, but for the orgs and keys in `away`; those in `hanging` wait, and are then in `waiting`."""
 
     def __init__(self, vault: MemoryVault, monkeypatch: pytest.MonkeyPatch) -> None:
         self._unwrap = vault.envelope._master_keys.unwrap
@@ -333,7 +333,7 @@ class KeyServices:
         if gate := self.hanging.get(key.org_id):
             self.waiting.add(key.org_id)
             await gate.wait()
-        if key.org_id in self.away:
+        if {key.org_id, key.key_id} & self.away:
             raise VaultUnavailable
         return await self._unwrap(key)
 
@@ -429,6 +429,23 @@ async def test_what_a_key_service_that_is_away_leaves_is_served_as_stale(
         assert (True, SECRET) == (got.served_stale, got.payload)
     with pytest.raises(VaultUnavailable):
         await connected.reader.get("acme", "vapi", ORIGIN, max_staleness=0)
+
+
+async def test_a_record_whose_own_key_cannot_be_had_now_is_served_as_stale_for_an_owner_that_is_not(
+    connected: MemoryVault, services: KeyServices
+) -> None:
+    old = connected.row().current_key
+    await connected.keeper.rotate_key("acme", ORIGIN)
+    now = connected.credentials._timer()
+    sync = Sync(synced_at=now, fresh_until=now + HOUR.total_seconds())
+    connected.credentials._freshness = connected.directory._freshness = sync
+    await connected.resolve_credential(INBOUND)
+    sync.lose()
+    connected.envelope.forget("acme")
+    services.away.add(old)
+    got = await connected.resolve_credential(INBOUND)
+    assert (True, SECRET) == (got.served_stale, got.payload)
+    assert "acme" == await connected.owner(INBOUND)
 
 
 async def test_the_orgs_of_a_batch_do_not_wait_for_each_others_key_service(
