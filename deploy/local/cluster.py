@@ -10,6 +10,7 @@ from typing import Final
 
 from deploy.local.account import Account
 from deploy.local.binaries import Binaries
+from deploy.local.command import Command
 from deploy.local.errors import LocalError
 
 SUPERUSER: Final = "postgres"
@@ -89,8 +90,8 @@ def forget_dead_server(data: Path, *, patience: float) -> None:
 
 
 def _initdb(directory: Path, *, binaries: Binaries, account: Account | None, password_file: Path) -> None:
-    command = (
-        binaries.directory / "initdb",
+    arguments = (
+        str(binaries.directory / "initdb"),
         f"--pgdata={path_for(directory, account)}",
         f"--username={SUPERUSER}",
         f"--pwfile={password_file}",
@@ -100,16 +101,9 @@ def _initdb(directory: Path, *, binaries: Binaries, account: Account | None, pas
         "--data-checksums",
         "--no-instructions",
     )
+    command = Command(arguments=arguments, environment=ENVIRONMENT, directory=directory, account=account)
     result = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=directory,
-        env=ENVIRONMENT,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
+        command.tethered(), check=False, capture_output=True, text=True, cwd=directory, env=ENVIRONMENT
     )
     if result.returncode:
         raise LocalError(f"PostgreSQL could not set up {directory}:\n{result.stderr.strip()}")
