@@ -136,6 +136,8 @@ async def test_signing_in_again_leads_back_to_where_somebody_was(page: Page, pro
     # As when somebody chooses something else meanwhile.
     await page.evaluate("history.pushState(null, '', '?provider=vapi&failed=true')")
     await again.click()
+    # Its buttons do nothing before its script has run.
+    await page.wait_for_url("**/sign-in?**")
     await page.get_by_role("button", name="acme").click()
     await expect(page).to_have_url(f"{product.stack.gateway_url}/activity?provider=vapi&failed=true")
     await expect(page.locator("#org")).to_have_text("acme")
